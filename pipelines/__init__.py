@@ -1,0 +1,1 @@
+"""Ray Data pipelines: index -> detect -> describe -> pattern -> embed -> group -> encode -> identify."""

@@ -1,0 +1,1 @@
+"""Ray Serve: the HTTP API and the review pages."""
