@@ -1,0 +1,45 @@
+"""Entry point of `pusa`: collects the commands and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+import commands.index
+import commands.synth
+from pusa import __version__
+from pusa.errors import UserError
+
+app = typer.Typer(
+    name="pusa",
+    help="Photo-identification of ringed seals, and of any animal with a pattern, from raw photo archives.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("index")(commands.index.index)
+app.command("synth")(commands.synth.synth)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line: a UserError is one line and exit 2, an interrupt is exit 130."""
+    try:
+        app()
+    except UserError as e:
+        Console(stderr=True).print(f"[bold red]error:[/] {e}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # `pusa ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
