@@ -100,7 +100,7 @@ CANDIDATES = pa.schema(
     }
 )
 
-TABLES = {"photos": PHOTOS, "deployments": DEPLOYMENTS, "encounters": ENCOUNTERS, "candidates": CANDIDATES}
+TABLES = {"index": PHOTOS, "photos": PHOTOS, "deployments": DEPLOYMENTS, "encounters": ENCOUNTERS, "candidates": CANDIDATES}
 _VECTORS = {"box", "crop_box", "descriptor", "embeddings"}  # read as numpy arrays, not as lists
 
 
@@ -188,6 +188,15 @@ class Run:
         selector = pafs.FileSelector(self.file(table), allow_not_found=True)
         found = [i.path for i in self.fs.get_file_info(selector) if i.type == pafs.FileType.File]
         return sorted(p for p in found if p.endswith(".parquet") and ".pending" not in p)
+
+    def read_file(self, table: str, file: str, columns: Iterable[str] | None = None) -> pa.Table:
+        """One file of a table as named by `files`, or some columns of it."""
+        with self.fs.open_input_file(file) as f:
+            return pq.ParquetFile(f).read(columns=None if columns is None else list(columns))
+
+    def rewrite(self, table: str, file: str, rows: pa.Table) -> None:
+        """Replaces a file named by `files`."""
+        self.write(table, rows, file.rsplit("/", 1)[1].removesuffix(".parquet"))
 
     def batches(self, table: str, columns: Iterable[str] | None = None, rows: int = 64) -> Iterator[pa.Table]:
         """The table in pieces of at most `rows` rows, file by file. `columns` may name children of the nested instances,

@@ -1,0 +1,99 @@
+"""`pusa process`: the main job, from a folder of photos to a run with instances, patterns and encounters."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from commands.index import Archive, By, Deployments, Gap, Sequences, index_config, print_summary
+
+if TYPE_CHECKING:
+    from pipelines.process import Progress
+
+
+def process(
+    archive: Archive,
+    *,
+    out: Annotated[str, typer.Option(help="Folder of the run: local, s3:// or gs://.")],
+    instances: Annotated[
+        Path | None, typer.Option(help="COCO or MegaDetector JSON whose boxes and masks replace the detector.")
+    ] = None,
+    by: By = None,
+    gap: Gap = None,
+    sequences: Sequences = None,
+    deployments: Deployments = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the stages.")] = None,
+    address: Annotated[str, typer.Option(help="Ray cluster to use; `local` starts one on this machine.")] = "local",
+    cpus: Annotated[int | None, typer.Option(help="Use only so many cores of this machine.")] = None,
+) -> None:
+    """Find the animals in an archive's photos, their patterns and encounters. Resumes a run that did not finish."""
+    from pipelines import cluster
+    from pipelines.index import index
+    from pipelines.process import ProcessConfig
+    from pipelines.process import process as run_process
+    from pusa.config import load_config
+    from pusa.records import Run
+
+    console = Console()
+    settings = load_config(ProcessConfig, config)
+    summary = index(archive, out, index_config(by, gap, sequences, deployments))
+    print_summary(summary, console)
+    command = shlex.join(["pusa", *sys.argv[1:]])
+    try:
+        with cluster.connect(address, cpus), _Line(console) as line:
+            manifest = run_process(archive, out, settings, str(instances) if instances else None, command, line)
+    except BaseException:
+        if Run(out).exists():
+            console.print(f"The run is not finished. Resume it with:\n  {command}", soft_wrap=True, highlight=False)
+        raise
+    print_counts(manifest, out, console)
+
+
+class _Line:
+    """A progress bar on a terminal; in a log a line at most twice a minute."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[note]}"))  # fmt: skip
+        self.bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.tasks: dict[str, Any] = {}
+        self.told = time.monotonic()
+
+    def __enter__(self) -> _Line:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.stage not in self.tasks:
+            self.tasks[progress.stage] = self.bar.add_task(progress.stage, total=progress.total, note="")
+            if progress.before:
+                self.console.print(f"{progress.before} of {progress.total} {progress.stage} were already done.")
+        note = f"{progress.instances} instances, {progress.errors} errors" if progress.stage == "photos" else ""
+        self.bar.update(self.tasks[progress.stage], completed=progress.done, note=note)
+        if not self.console.is_terminal and time.monotonic() - self.told > 30:
+            self.told = time.monotonic()
+            self.console.print(f"{progress.stage}: {progress.done} of {progress.total} {note}")
+
+
+def print_counts(manifest: dict[str, Any], out: str, console: Console) -> None:
+    """The table at the end: what was found, and what to do next."""
+    table = Table(show_header=False, title="Found", title_justify="left")
+    for name, value in manifest["counts"].items():
+        style = "red" if name == "errors" and value else None
+        table.add_row(name.replace("_", " "), str(value), style=style)
+    table.add_row("seconds", str(manifest["seconds"]))
+    console.print(table)
+    console.print(f"Next: pusa report {out}, or pusa identify {out} --gallery GALLERY", soft_wrap=True, highlight=False)

@@ -1,0 +1,76 @@
+"""Connecting to Ray, and sharing out the machine: how many actors each stage gets, and what each takes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Before Ray is imported: no usage reports; workers start from this environment, not through `uv run`.
+for _key, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AUTH_MODE": "disabled" if os.environ.get("RAY_ADDRESS") is None else "token",
+}.items():
+    os.environ.setdefault(_key, _value)
+
+import ray  # noqa: E402
+from ray.data import ActorPoolStrategy, DataContext  # noqa: E402
+
+OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one actor of a stage gets: Ray's logical resources, the number of such actors, and threads each."""
+
+    actors: int
+    cpus: float
+    gpus: float
+    threads: int | None
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The resource arguments of `map_batches`: an actor on a GPU asks for no CPU, or Ray wants both at once."""
+        resources: dict[str, object] = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cpus}
+        return {"compute": ActorPoolStrategy(size=self.actors), "max_task_retries": 3, **resources}
+
+
+def share(stages: int, cpus: float, gpus: float) -> Share:
+    """Divides a cluster evenly among the actor pools of `stages` stages.
+
+    With GPUs, every GPU is shared by one actor of each stage. Without, each pool has as many one-threaded actors as fit;
+    on two cores and four stages that is one actor each, of 0.4 CPU: whole CPUs would leave the last pools waiting for ever.
+    """
+    if gpus:
+        return Share(actors=int(gpus), cpus=0, gpus=1 / stages, threads=None)
+    actors = max(1, int(cpus) // stages)
+    return Share(actors=actors, cpus=cpus / (stages * actors + 1), gpus=0, threads=1)
+
+
+@contextlib.contextmanager
+def connect(address: str = "local", num_cpus: int | None = None) -> Iterator[None]:
+    """A Ray session: `local` starts one on this machine (`num_cpus` limits it), anything else joins a cluster."""
+    if ray.is_initialized():  # a notebook's or a test's session is used as it is
+        yield
+        return
+    settings: dict[str, object] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
+    if address == "local":
+        settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(**settings)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    DataContext.get_current().enable_progress_bars = False
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def resources() -> tuple[float, float]:
+    """CPUs and GPUs of the cluster."""
+    total = ray.cluster_resources()
+    return total.get("CPU", 1.0), total.get("GPU", 0.0)

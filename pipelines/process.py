@@ -1,0 +1,291 @@
+"""The main job: an archive becomes a run.
+
+    index -> detect -> describe -> pattern -> embed -> photos       streamed, an actor pool a stage, one row a photo
+                                              photos -> encounters  per shard of whole sequences: group, then encode
+
+Photos are committed in blocks; a block is written whole, under a name made of its photo ids, so work that is repeated
+after a fault overwrites itself. A resumed run leaves out the photos that are already there. (Ray Data's own checkpoints
+do the same, but their filter wants a whole CPU and 1 GiB beside the pools: on two cores a resumed run waited for ever.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines import cluster
+from pusa import __version__, records, weights
+from pusa.config import Config
+from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
+from pusa.encounters import EncounterBuilder, EncounterConfig
+from pusa.errors import UserError
+from pusa.grouping.descriptor import DescriptorConfig, Describer
+from pusa.pattern.extract import PatternConfig, PatternExtractor
+from pusa.records import Run
+from pusa.segmentation.detect import CropConfig, PhotoDetector
+from pusa.segmentation.mask_rcnn import SegmentationConfig
+
+SYSTEMATIC = 200  # photos after which errors are judged: above one half, something is wrong with the archive itself
+
+
+class ProcessConfig(Config):
+    """Settings of a run: one part a stage."""
+
+    crops: CropConfig = CropConfig()
+    segmentation: SegmentationConfig = SegmentationConfig()
+    descriptor: DescriptorConfig = DescriptorConfig()
+    pattern: PatternConfig = PatternConfig()
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    encounters: EncounterConfig = EncounterConfig()
+    photos_per_block: int = 8  # unit of progress, of parallel work and of what a fault can cost
+
+
+@dataclass
+class Progress:
+    """What is done so far; handed to the caller's `report` after each block."""
+
+    stage: str
+    total: int
+    done: int = 0
+    before: int = 0  # done by an earlier, interrupted session
+    instances: int = 0
+    errors: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+Report = Callable[[Progress], None]
+
+
+def process(
+    archive: str,
+    out: str,
+    config: ProcessConfig,
+    given: str | None = None,
+    command: str = "",
+    report: Report = lambda progress: None,
+) -> dict[str, Any]:
+    """Processes the photos of an indexed run (`pipelines.index.index` wrote RUN/index) and returns its manifest.
+
+    `given` is a COCO or MegaDetector file in place of the detector. `command` is what resumes the run; it goes into the
+    manifest. Raises UserError where the run was begun with other settings or weights, or errors look systematic.
+    """
+    run = Run(out)
+    manifest = _begin(run, archive, config, given, command)
+    started = time.monotonic()
+    _photos(run, archive, config, given, report)
+    duplicates = mark_duplicates(run)
+    _encounters(run, config, report)
+    manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
+    manifest["seconds"] = round(manifest.get("seconds", 0) + time.monotonic() - started, 1)
+    run.write_manifest(manifest)
+    return manifest
+
+
+def _begin(run: Run, archive: str, config: ProcessConfig, given: str | None, command: str) -> dict[str, Any]:
+    """The manifest of a run that starts or goes on. Results hold for weights and settings, never for a name alone."""
+    names = {
+        "pattern": config.pattern.weights,
+        "embedding": config.embedding.weights,
+        "codebook": config.encounters.codebook,
+    }
+    if given is None:
+        names["segmentation"] = config.segmentation.weights
+    basis = {
+        "archive": archive,
+        "config": config.model_dump(mode="json"),
+        "weights": {kind: weights.digest(weights.find(name)) for kind, name in names.items()},
+        "instances": weights.digest(Path(given)) if given else None,
+    }
+    if run.exists():
+        old = run.manifest()
+        changed = [key for key in basis if old.get(key) != basis[key]]
+        if changed and run.files("photos"):
+            raise UserError(
+                f"{run.uri} holds results made with other {' and '.join(changed)}. "
+                "Give another --out folder, or the same settings as before."
+            )
+    manifest = {**basis, "version": __version__, "state": "running", "command": command, "begun": time.strftime("%FT%TZ", time.gmtime())}
+    run.write_manifest(manifest)
+    return manifest
+
+
+def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, report: Report) -> None:
+    """Streams the photos that are not in the run yet through the stages."""
+    import ray
+
+    index = run.read("index")
+    done = run.read("photos", ["photo_id", "status"])
+    progress = Progress("photos", len(index), len(done), before=len(done))
+    progress.errors = pc.sum(pc.equal(done["status"], "error")).as_py() or 0
+    todo = index.filter(pc.invert(pc.is_in(index["photo_id"], value_set=done["photo_id"].combine_chunks())))
+    report(progress)
+    if not len(todo):
+        return
+    size = config.photos_per_block
+    blocks = [todo.slice(i, size).combine_chunks() for i in range(0, len(todo), size)]
+    cpus, gpus = cluster.resources()
+    share = cluster.share(4, cpus, gpus)
+    stages: list[tuple[type, dict[str, Any]]] = [
+        (PhotoDetector, {"archive": archive, "config": config.segmentation, "crops": config.crops, "given": given}),
+        (Describer, {"config": config.descriptor}),
+        (PatternExtractor, {"config": config.pattern}),
+        (PatchEmbedder, {"config": config.embedding}),
+    ]
+    stream = ray.data.from_arrow(blocks)
+    for stage, arguments in stages:
+        stream = stream.map_batches(
+            stage,
+            fn_constructor_kwargs={**arguments, "threads": share.threads},
+            batch_size=size,
+            batch_format="pyarrow",
+            **share.options,
+        )
+    stream = stream.map_batches(
+        commit, fn_kwargs={"out": run.uri}, batch_size=size, batch_format="pyarrow", num_cpus=share.cpus / 2
+    )
+    for committed in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        for row in committed.to_pylist():
+            progress.done += row["photos"]
+            progress.instances += row["instances"]
+            progress.errors += len(row["errors"])
+            progress.reasons.update(row["errors"])
+        report(progress)
+        stop_if_systematic(progress)
+    _verify(run, index)
+
+
+def commit(photos: pa.Table, out: str) -> pa.Table:
+    """Writes a block of photos into the run and returns one row of counts."""
+    photos = photos.cast(records.PHOTOS)
+    name = hashlib.blake2b("".join(photos["photo_id"].to_pylist()).encode(), digest_size=8).hexdigest()
+    Run(out).write("photos", photos, name)
+    errors = photos.filter(pc.equal(photos["status"], "error"))["error"].to_pylist()
+    instances = pc.sum(pc.list_value_length(photos["instances"])).as_py() or 0
+    return pa.Table.from_pylist([{"photos": len(photos), "instances": instances, "errors": errors}], _COUNTS)
+
+
+_COUNTS = pa.schema({"photos": pa.int64(), "instances": pa.int64(), "errors": pa.list_(pa.string())})
+
+
+def stop_if_systematic(progress: Progress) -> None:
+    """Raises UserError when more than half of the first 200 photos or more failed."""
+    if progress.done >= SYSTEMATIC and 2 * progress.errors > progress.done:
+        reasons = "; ".join(f"{n} x {reason}" for reason, n in progress.reasons.most_common(3))
+        raise UserError(
+            f"Stopped: {progress.errors} of the first {progress.done} photos failed, which looks systematic ({reasons}). "
+            "Nothing is lost: put the cause right and give the same command again."
+        )
+
+
+def _verify(run: Run, index: pa.Table) -> None:
+    """Every photo of the index is in the run once. A block that Ray cut anew in a retry may have left a photo twice."""
+    seen: set[str] = set()
+    for file in run.files("photos"):
+        photos = run.read_file("photos", file)
+        ids = photos["photo_id"].to_pylist()
+        keep = [i not in seen for i in ids]
+        seen.update(ids)
+        if not all(keep):
+            run.rewrite("photos", file, photos.filter(pa.array(keep)))
+    missing = len(index) - len(seen)
+    if missing:
+        raise UserError(f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again.")
+
+
+def mark_duplicates(run: Run) -> int:
+    """Sets `duplicate_of` on photos whose content another photo (earlier by path) has; returns how many there are.
+
+    Both stay rows. Only the files that hold a duplicate are written again.
+    """
+    photos = run.read("photos", ["photo_id", "path", "digest"]).sort_by("path")
+    first: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    for row in photos.to_pylist():
+        if row["digest"] is not None:
+            original = first.setdefault(row["digest"], row["photo_id"])
+            if original != row["photo_id"]:
+                copies[row["photo_id"]] = original
+    if copies:
+        for file in run.files("photos"):
+            ids = run.read_file("photos", file, ["photo_id"])["photo_id"].to_pylist()
+            if any(i in copies for i in ids):
+                photos = run.read_file("photos", file)
+                run.rewrite("photos", file, records.with_columns(photos, duplicate_of=[copies.get(i) for i in ids]))
+    return len(copies)
+
+
+def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
+    """Groups and encodes shard by shard; a shard's encounters are one file, so finished shards are skipped."""
+    import ray
+
+    shards: dict[int, list[str]] = {}
+    for file in run.files("photos"):
+        for shard in set(run.read_file("photos", file, ["shard"])["shard"].to_pylist()):
+            shards.setdefault(shard, []).append(file)
+    finished = {file.rsplit("/", 1)[1] for file in run.files("encounters")}
+    todo = [{"shard": s, "files": files} for s, files in sorted(shards.items()) if f"{s:05d}.parquet" not in finished]
+    progress = Progress("encounters", len(shards), len(shards) - len(todo), before=len(shards) - len(todo))
+    report(progress)
+    if not todo:
+        return
+    cpus, gpus = cluster.resources()
+    share = cluster.share(1, min(cpus, len(todo)), gpus)
+    stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
+        ShardEncoder,
+        fn_constructor_kwargs={"out": run.uri, "config": config.encounters, "threads": share.threads},
+        batch_size=1,
+        batch_format="pyarrow",
+        **share.options,
+    )
+    for _ in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        progress.done += 1
+        report(progress)
+
+
+class ShardEncoder:
+    """Writes the encounters of one shard a call."""
+
+    COLUMNS = ("photo_id", "path", "sequence_id", "taken_at", "shard", "status", "duplicate_of")
+    NESTED = ("instance_id", "descriptor", "embeddings")
+
+    def __init__(self, out: str, config: EncounterConfig, threads: int | None = None) -> None:
+        self.run = Run(out)
+        self.builder = EncounterBuilder(config, threads=threads)
+
+    def __call__(self, todo: pa.Table) -> pa.Table:
+        (row,) = todo.to_pylist()
+        columns = [*self.COLUMNS, *(f"instances.list.element.{name}" for name in self.NESTED)]
+        parts = (self.run.read_file("photos", file, columns) for file in row["files"])
+        photos = pa.concat_tables(part.filter(pc.equal(part["shard"], row["shard"])) for part in parts)
+        encounters = self.builder(photos)
+        self.run.write("encounters", encounters, f"{row['shard']:05d}")
+        return pa.table({"encounters": [len(encounters)]})
+
+
+def count(run: Run) -> dict[str, int]:
+    """What was found, for the table at the end and the manifest."""
+    counts: Counter[str] = Counter()
+    columns = ["status", "instances.list.element.usable"]
+    sequences = set(run.read("photos", ["sequence_id"])["sequence_id"].to_pylist())
+    for photos in run.batches("photos", columns):
+        for status, nested in zip(photos["status"].to_pylist(), records.instances(photos), strict=True):
+            counts["photos"] += 1
+            counts["errors"] += status == "error"
+            counts["photos_without_animals"] += status == "ok" and not nested
+            counts["instances"] += len(nested)
+            counts["usable_patterns"] += sum(bool(i["usable"]) for i in nested)
+    encounters = run.read("encounters", ["n_patches"])["n_patches"].to_pylist()
+    return {
+        "sequences": len(sequences),
+        **counts,
+        "encounters": len(encounters),
+        "encounters_with_pattern": sum(n > 0 for n in encounters),
+    }

@@ -1,0 +1,83 @@
+"""From instances to encounters: group the instances of each sequence, then encode each group as one Fisher vector.
+
+Paper: sections "Individual grouping" and "Fisher vector": all patches of all images of the group together.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pusa import records
+from pusa.config import Config, set_threads
+from pusa.fisher.codebook import Codebook
+from pusa.fisher.encode import fisher_vectors
+from pusa.grouping.assign import GroupingConfig, group
+
+
+class EncounterConfig(Config):
+    """Settings of grouping and encoding."""
+
+    grouping: GroupingConfig = GroupingConfig()
+    codebook: str = "starter/codebook"
+
+
+class EncounterBuilder:
+    """The encounters of whole sequences: a table of `records.PHOTOS` rows in, one of `records.ENCOUNTERS` out.
+
+    Photos with an error and copies of other photos (`duplicate_of`) take no part: a copy in another sequence would be a
+    perfect, and false, resighting. Needs the columns photo_id, path, sequence_id, taken_at, status, duplicate_of and of the
+    instances instance_id, descriptor and embeddings.
+    """
+
+    def __init__(self, config: EncounterConfig, threads: int | None = None) -> None:
+        set_threads(threads)
+        self.config = config
+        self.codebook = Codebook.load(config.codebook)
+
+    def __call__(self, photos: pa.Table) -> pa.Table:
+        usable = pc.and_(pc.equal(photos["status"], "ok"), pc.is_null(photos["duplicate_of"]))
+        photos = photos.filter(usable).sort_by([(c, "ascending") for c in ("sequence_id", "taken_at", "path")])
+        sequences: dict[str, list[list[dict[str, Any]]]] = {}
+        for sequence_id, found in zip(photos["sequence_id"].to_pylist(), records.instances(photos), strict=True):
+            sequences.setdefault(sequence_id, []).append(found)
+        encounters = [
+            (sequence_id, number, members)
+            for sequence_id, nested in sequences.items()
+            for number, members in enumerate(self.groups(nested))
+        ]
+        patches = [self.embeddings(members) for _, _, members in encounters]
+        vectors = fisher_vectors(self.codebook, patches)
+        rows = [
+            {
+                "encounter_id": f"{sequence_id}#{number}",
+                "sequence_id": sequence_id,
+                "instance_ids": [i["instance_id"] for i in members],
+                "n_patches": len(x),
+                "fisher": vector.astype(np.float16) if len(x) else None,
+            }
+            for (sequence_id, number, members), x, vector in zip(encounters, patches, vectors, strict=True)
+        ]
+        columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in records.ENCOUNTERS}
+        return pa.table(columns, schema=records.ENCOUNTERS)
+
+    def groups(self, nested: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
+        """The groups of one sequence: its instances by photo, in chronological order, in; lists of instances out."""
+        width = next((len(i["descriptor"]) for found in nested for i in found), 0)
+        descriptors = [
+            np.array([i["descriptor"] for i in found], np.float32).reshape(len(found), width) for found in nested
+        ]
+        members: dict[int, list[dict[str, Any]]] = {}
+        for found, labels in zip(nested, group(descriptors, self.config.grouping), strict=True):
+            for instance, label in zip(found, labels, strict=True):
+                members.setdefault(int(label), []).append(instance)
+        return [members[label] for label in sorted(members)]
+
+    @staticmethod
+    def embeddings(members: list[dict[str, Any]]) -> np.ndarray:
+        """All patch embeddings of an encounter, T x 512 float32, T >= 0."""
+        flat = [i["embeddings"] for i in members if i["embeddings"] is not None]
+        return np.concatenate([np.zeros(0, np.float32), *flat]).astype(np.float32).reshape(-1, 512)

@@ -1,0 +1,178 @@
+"""Pattern extraction (method: section 3): the seal's rings as a binary mask, and the patches that identify it.
+
+Crop, background masked -> grey, tone mapping -> U-Net -> threshold -> opening, closing, specks removed -> pattern on the
+pixels of the crop box -> line thickness normalised to 2 px -> patches with enough white.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import torch
+from skimage.morphology import skeletonize
+
+from pusa import photos as photo_files
+from pusa import records
+from pusa.config import Config, device_and_dtype
+from pusa.pattern import patches, unet
+from pusa.segmentation.masks import crop_mask
+
+ALIGN = 64  # px: the shorter side is padded to a multiple, so that crops of like shape share a batch
+
+
+class PatternConfig(Config):
+    """Settings of the pattern extraction. Sizes in px are those of the network's input."""
+
+    weights: str = "starter/pattern"  # a name, a .safetensors file, or NORPPA's unet_seals_512.hdf5
+    input_size: int = 512  # px, longer side of the network's input, a multiple of 64; 320 is 2.5x faster
+    clahe: float = 2.0  # clip limit of the tone mapping (CLAHE, 8 x 8 tiles); 0 = off
+    threshold: float = 0.6  # of the probability, as in the public extractor
+    opening: int = 2  # px, kernel that removes bridges and dots; 0 = off. From 3 on it eats thin rings
+    closing: int = 3  # px, kernel that closes gaps in a ring; 0 = off
+    speck: int = 40  # px, smallest area of a connected piece of pattern; 0 = off
+    line_thickness: float = 2.0  # px, to which lines are normalised, so that patches do not depend on distance
+    scale_limits: tuple[float, float] = (0.1, 2.0)  # of that normalisation: a blob is no line, and nothing gains by more
+    min_fraction: float = 0.01  # pattern / mask; less is "no pattern"
+    min_side: int = 64  # px, longer side of the crop box; smaller seals are "too small"
+    patches: patches.PatchConfig = patches.PatchConfig()
+    batch: int = 4  # crops in one pass of the network
+    device: str = "auto"
+
+
+def network_input(crop: np.ndarray, mask: np.ndarray, config: PatternConfig) -> np.ndarray:
+    """The network's input (h, w) uint8: `crop` (H, W, 3) RGB as grey, longer side `input_size`, tone-mapped, black where
+    `mask` (H, W) bool is not."""
+    height, width = mask.shape
+    factor = config.input_size / max(height, width)
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), size, interpolation=shrink)
+    return masked(tone_map(grey, config.clahe), patches.resize(mask, size))
+
+
+def tone_map(grey: np.ndarray, clip: float) -> np.ndarray:
+    """CLAHE of a grey picture (H, W) uint8; unchanged where `clip` is 0."""
+    return cv2.createCLAHE(clip, (8, 8)).apply(grey) if clip else grey
+
+
+def masked(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return np.where(mask, grey, 0).astype(np.uint8)
+
+
+def pad(grey: np.ndarray) -> np.ndarray:
+    """The picture padded with black at the bottom and right to multiples of 64."""
+    height, width = grey.shape
+    return np.pad(grey, ((0, -height % ALIGN), (0, -width % ALIGN)))
+
+
+def binary_mask(probability: np.ndarray, mask: np.ndarray, config: PatternConfig) -> np.ndarray:
+    """Pattern (H, W) bool of a probability map (H, W) in [0, 1] inside the seal's `mask` (H, W) bool: threshold, opening,
+    closing, removal of specks."""
+    pattern = ((probability >= config.threshold) & mask).astype(np.uint8)
+    for operation, size in ((cv2.MORPH_OPEN, config.opening), (cv2.MORPH_CLOSE, config.closing)):
+        if size:
+            kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+            pattern = cv2.morphologyEx(pattern, operation, kernel)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(pattern, connectivity=8)
+    large = stats[:, cv2.CC_STAT_AREA] >= max(config.speck, 1)
+    large[0] = False  # the background
+    return large[labels] & mask  # closing may have left the mask
+
+
+def thickness(pattern: np.ndarray) -> float:
+    """Mean line thickness of a pattern (H, W) bool in px: area / length of the skeleton; 0 for an empty one."""
+    area = int(pattern.sum())
+    if not area:
+        return 0.0
+    # Measured at 512 px at most: skeletons are slow, and those of large patterns have hairs.
+    factor = min(1.0, 512 / max(pattern.shape))
+    small = pattern
+    if factor < 1:
+        size = (max(1, round(pattern.shape[1] * factor)), max(1, round(pattern.shape[0] * factor)))
+        small = patches.resize(pattern, size)
+    length = int(skeletonize(small).sum())
+    return float(small.sum() / length / factor) if length else 1.0  # all lines vanished: thinner than a pixel there
+
+
+def normalise_thickness(pattern: np.ndarray, config: PatternConfig) -> tuple[np.ndarray, float]:
+    """The pattern (H, W) bool resized so that its mean line thickness is `line_thickness`, and the scale (new / old).
+
+    The scale is kept inside `scale_limits`; an empty pattern comes back as it is, at scale 1.
+    """
+    found = thickness(pattern)
+    if not found:
+        return pattern, 1.0
+    scale = float(np.clip(config.line_thickness / found, *config.scale_limits))
+    height, width = pattern.shape
+    return patches.resize(pattern, (max(1, round(width * scale)), max(1, round(height * scale)))), scale
+
+
+class PatternExtractor:
+    """Fills `pattern`, `pattern_fraction`, `usable`, `unusable_reason` and `patch_boxes` of every instance with a crop."""
+
+    def __init__(self, config: PatternConfig) -> None:
+        self.config = config
+        self.device, self.dtype = device_and_dtype(config.device)
+        network = unet.load(config.weights)
+        self.network = network.to(self.device, self.dtype, memory_format=torch.channels_last)
+
+    def __call__(self, photos: pa.Table) -> pa.Table:
+        nested = records.instances(photos)
+        todo = [i for row in nested for i in row if i["crop"] is not None]
+        inputs, masks = [], []
+        for instance in todo:
+            crop = photo_files.decode_jpeg(instance["crop"])
+            masks.append(_mask_of(instance, crop.shape[:2]))
+            inputs.append(network_input(crop, masks[-1], self.config))
+        for instance, mask, probability in zip(todo, masks, self.probabilities(inputs), strict=True):
+            instance |= self._describe(instance, mask, probability)
+        return records.with_instances(photos, nested)
+
+    @torch.inference_mode()
+    def probabilities(self, inputs: list[np.ndarray]) -> list[np.ndarray]:
+        """Probability of "ring", (h, w) float32 in [0, 1], of each network input (h, w) uint8."""
+        padded = [pad(grey) for grey in inputs]
+        order = sorted(range(len(inputs)), key=lambda i: padded[i].shape)
+        found: dict[int, np.ndarray] = {}
+        while order:
+            shape = padded[order[0]].shape
+            now = [i for i in order[: self.config.batch] if padded[i].shape == shape]
+            order = order[len(now) :]
+            x = torch.from_numpy(np.stack([padded[i] for i in now]))[:, None].to(self.device, self.dtype) / 255
+            y = self.network(x.contiguous(memory_format=torch.channels_last)).float().sigmoid()[:, 0].cpu().numpy()
+            found |= {i: p[: inputs[i].shape[0], : inputs[i].shape[1]] for i, p in zip(now, y, strict=True)}
+        return [found[i] for i in range(len(inputs))]
+
+    def _describe(self, instance: dict, mask: np.ndarray, probability: np.ndarray) -> dict:
+        x0, y0, x1, y1 = (int(v) for v in instance["crop_box"])
+        width, height = x1 - x0, y1 - y0
+        if max(width, height) < self.config.min_side:
+            return _unusable("too small")
+        inside = patches.resize(mask, probability.shape[::-1])
+        small = binary_mask(probability, inside, self.config)
+        fraction = float(small.sum() / max(int(inside.sum()), 1))
+        if fraction < self.config.min_fraction:
+            return _unusable("no pattern", fraction)
+        pattern = patches.resize(small, (width, height))
+        normalised, _ = normalise_thickness(pattern, self.config)
+        _, boxes = patches.extract(normalised, self.config.patches)
+        described = {
+            "pattern": photo_files.encode_mask_png(pattern),
+            "pattern_fraction": fraction,
+            "usable": len(boxes) > 0,
+            "unusable_reason": None if len(boxes) else "pattern too sparse",
+            "patch_boxes": patches.to_photo(boxes, normalised.shape[::-1], instance["crop_box"]).tolist(),
+        }
+        return described
+
+
+def _mask_of(instance: dict, shape: tuple[int, int]) -> np.ndarray:
+    """The seal's mask on the pixels of the stored crop; all of the crop where the instance is only a box."""
+    if instance["mask"] is None:
+        return np.ones(shape, bool)
+    return crop_mask(instance["mask"], instance["crop_box"], shape)
+
+
+def _unusable(reason: str, fraction: float = 0.0) -> dict:
+    return {"pattern": None, "pattern_fraction": fraction, "usable": False, "unusable_reason": reason, "patch_boxes": []}

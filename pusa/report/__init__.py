@@ -1,0 +1,1 @@
+"""The report of a run: pages that open offline, and the pictures in them."""

@@ -1,0 +1,144 @@
+"""Photos with true masks from COCO files, and the augmentation that training shows them through."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pusa import photos
+from pusa.errors import PhotoError, UserError
+from pusa.segmentation import masks
+from pusa.segmentation.masks import Detections, Rle
+
+
+@dataclass(frozen=True)
+class LabelledPhoto:
+    """A photo file and the masks of its animals, in the pixels of the upright photo."""
+
+    path: Path
+    masks: list[Rle]
+
+    def read(self) -> NDArray[np.uint8]:
+        """The photo, (h, w, 3) RGB uint8, upright. Raises UserError where it cannot be read or has not the masks' size."""
+        try:
+            rgb = photos.decode(self.path.read_bytes())
+        except (OSError, PhotoError) as e:
+            raise UserError(f"Cannot read the photo {self.path}: {e}") from e
+        if self.masks and list(rgb.shape[:2]) != self.masks[0]["size"]:
+            raise UserError(f"{self.path} has (height, width) {rgb.shape[:2]}, its masks have {self.masks[0]['size']}.")
+        return rgb
+
+    def truth(self) -> Detections:
+        """The true animals in the form of detections, with scores of 1."""
+        boxes = np.array([masks.box(m) for m in self.masks], np.float32).reshape(-1, 4)
+        return Detections(boxes, np.ones(len(boxes), np.float32), self.masks)
+
+
+def read_coco(file: Path, root: Path) -> list[LabelledPhoto]:
+    """The photos of a COCO file, sorted by name; file names are relative to `root`. All categories count as animal.
+
+    Crowd regions and empty masks are left out. Photos without animals stay. Raises UserError where the file is not COCO.
+    """
+    try:
+        content = json.loads(Path(file).read_text())
+        images, annotations = content["images"], content["annotations"]
+        by_image: dict[int, list[Rle]] = defaultdict(list)
+        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
+        for a in annotations:
+            if a.get("iscrowd", 0):
+                continue
+            try:
+                rle = masks.from_coco(a["segmentation"], *sizes[a["image_id"]])
+            except UserError as e:
+                raise UserError(f"{file}: annotation {a.get('id')}: {e}") from e
+            if masks.area(rle):
+                by_image[a["image_id"]].append(rle)
+        labelled = [LabelledPhoto(Path(root) / image["file_name"], by_image[image["id"]]) for image in images]
+    except OSError as e:
+        raise UserError(f"Cannot read the COCO file {file}: {e.strerror}.") from e
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{file} is not a COCO file of instances: {type(e).__name__} {e}. Expected `images` and `annotations`.") from e
+    return sorted(labelled, key=lambda p: p.path)
+
+
+class TrainingPhotos(torch.utils.data.Dataset):
+    """Augmented photos for ever: item p is a photo of pass p // n over the data, in an order and form fixed by (seed, p).
+
+    An item: image float (3, h, w) RGB 0..1 and torchvision's target, {"boxes", "labels", "masks"}. So a run that is
+    resumed at item p goes on exactly as one that was never broken, with any number of workers.
+    """
+
+    def __init__(self, labelled: list[LabelledPhoto], height: int, width: int, seed: int):
+        self.labelled, self.height, self.width, self.seed = labelled, height, width, seed
+
+    def __getitem__(self, p: int) -> tuple[Tensor, dict[str, Tensor]]:
+        turn, i = divmod(p, len(self.labelled))
+        photo = self.labelled[np.random.default_rng((self.seed, turn)).permutation(len(self.labelled))[i]]
+        rng = np.random.default_rng((self.seed, turn, i))
+        rgb, layers = augment(photo.read(), [masks.decode(m) for m in photo.masks], self.height, self.width, rng)
+        boxes = np.array([_box(layer) for layer in layers], np.float32).reshape(-1, 4)
+        target = {
+            "boxes": torch.from_numpy(boxes),
+            "labels": torch.ones(len(boxes), dtype=torch.int64),
+            "masks": torch.from_numpy(np.array(layers, np.uint8).reshape(-1, *rgb.shape[:2])),
+        }
+        return torch.from_numpy(rgb).permute(2, 0, 1).float() / 255, target
+
+
+def _box(layer: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    x, y = np.flatnonzero(layer.any(0)), np.flatnonzero(layer.any(1))
+    return x[0], y[0], x[-1] + 1, y[-1] + 1
+
+
+def augment(
+    rgb: NDArray[np.uint8], layers: list[NDArray[np.bool_]], height: int, width: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]:
+    """A photo (h, w, 3) and masks (h, w), flipped, scaled and cut to at most height x width, with other colours.
+
+    A mask of which under a quarter, or under 64 pixels, remain in the cut is dropped.
+    """
+    # The photo fits the canvas at scale 1; mostly larger, so that cuts show animals near and at the edge.
+    fit = min(height / rgb.shape[0], width / rgb.shape[1])
+    scale = fit * np.exp(rng.uniform(np.log(0.7), np.log(2.0)))
+    w, h = max(round(rgb.shape[1] * scale), 32), max(round(rgb.shape[0] * scale), 32)
+    x = int(rng.integers(max(w - width, 0) + 1))
+    y = int(rng.integers(max(h - height, 0) + 1))
+    flip = rng.random() < 0.5
+
+    def move(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        scaled = cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        part = scaled[y : y + height, x : x + width]
+        return np.ascontiguousarray(part[:, ::-1] if flip else part)
+
+    kept = []
+    for layer in layers:
+        moved = move(layer.astype(np.uint8) * 255) >= 128
+        if moved.sum() >= max(64, 0.25 * layer.sum() * scale**2):
+            kept.append(moved)
+    return recolour(move(rgb), rng), kept
+
+
+def recolour(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Other light, lens and sensor: white balance, contrast, brightness, gamma, saturation, grey, blur, noise."""
+    x = rgb.astype(np.float32) / 255
+    x *= rng.uniform(0.8, 1.25, 3).astype(np.float32)
+    grey = x.mean(-1, keepdims=True)
+    x = grey + (x - grey) * np.float32(0 if rng.random() < 0.25 else rng.uniform(0.3, 1.6))
+    middle = x.mean()
+    x = (x - middle) * np.float32(rng.uniform(0.5, 1.5)) + middle * np.float32(rng.uniform(0.6, 1.5))
+    if rng.random() < 0.5:  # tints that white balance cannot give: one colour channel in place of another
+        x = x[..., rng.permutation(3)]
+    x = x.clip(0, 1) ** np.float32(np.exp(rng.uniform(-0.4, 0.4)))
+    if rng.random() < 0.3:
+        x = cv2.GaussianBlur(x, (0, 0), rng.uniform(0.5, 2.0))
+    if rng.random() < 0.4:
+        x = x + rng.standard_normal(x.shape, np.float32) * np.float32(rng.uniform(0.01, 0.08))
+    return (x.clip(0, 1) * 255).astype(np.uint8)

@@ -1,0 +1,66 @@
+"""Truth beside a run: which known animal an instance, and an encounter, really is.
+
+Truth is a file of instances with identities (COCO with the extra key `identity`); an instance takes the identity of the
+true one whose mask it overlaps most, if the IoU is at least one half.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from scipy.optimize import linear_sum_assignment
+
+from pusa import records
+from pusa.exchange import Given
+from pusa.segmentation import masks
+
+MATCH_IOU = 0.5
+
+
+def instance_identities(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) -> dict[str, str]:
+    """Identity by instance_id for the rows of a photos table (columns path and instances: instance_id, mask).
+
+    One to one within a photo, the assignment of largest total IoU. Instances that match nothing are not in the result.
+    """
+    result: dict[str, str] = {}
+    for path, found in zip(photos["path"].to_pylist(), records.instances(photos), strict=True):
+        known = [g for g in truth.get(path, []) if g.identity is not None and g.mask is not None]
+        if not found or not known:
+            continue
+        iou = masks.iou([i["mask"] for i in found], [g.mask for g in known if g.mask is not None])
+        for i, j in zip(*linear_sum_assignment(-iou), strict=True):
+            if iou[i, j] >= MATCH_IOU:
+                result[found[i]["instance_id"]] = str(known[j].identity)
+    return result
+
+
+def encounter_identities(encounters: pa.Table, identities: Mapping[str, str]) -> dict[str, str]:
+    """Identity by encounter_id: that of most of its instances; the alphabetically first on a tie; none where none matched."""
+    result: dict[str, str] = {}
+    rows = zip(encounters["encounter_id"].to_pylist(), encounters["instance_ids"].to_pylist(), strict=True)
+    for encounter_id, members in rows:
+        votes = Counter(identities[m] for m in members if m in identities)
+        if votes:
+            result[encounter_id] = min(votes, key=lambda name: (-votes[name], name))
+    return result
+
+
+def sequence_partitions(
+    encounters: pa.Table, identities: Mapping[str, str]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per sequence the labels of its instances with a known identity: (group found, true individual), as integers."""
+    sequences: dict[str, tuple[list[int], list[str]]] = {}
+    columns = (encounters[c].to_pylist() for c in ("sequence_id", "instance_ids"))
+    for number, (sequence_id, members) in enumerate(zip(*columns, strict=True)):
+        found, true = sequences.setdefault(sequence_id, ([], []))
+        known = [m for m in members if m in identities]
+        found += [number] * len(known)
+        true += [identities[m] for m in known]
+    return [
+        (np.unique(found, return_inverse=True)[1], np.unique(true, return_inverse=True)[1])
+        for found, true in sequences.values()
+        if found
+    ]

@@ -1,0 +1,57 @@
+"""The shell around every training: Ray Train runs a loop of `pusa`, keeps its checkpoints, and starts it again after a fault.
+
+A loop is a plain function `loop(config, report, resume)`, the same that a notebook or a test calls without Ray.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pusa.config import Config
+
+Loop = Callable[..., None]
+
+
+def fit(loop: Loop, config: Config, name: str, storage: Path, gpus: float = 0, threads: int | None = None) -> None:
+    """Runs `loop` in a Ray Train worker. A run of the same `name` in the same `storage` goes on from its checkpoint.
+
+    `loop` calls report(metrics, checkpoint directory or None) after each epoch. A worker that dies is replaced up to
+    three times; what is lost is the time since the last checkpoint.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    TorchTrainer(
+        _worker,
+        train_loop_config={"loop": loop, "config": config, "threads": threads},
+        scaling_config=ScalingConfig(
+            num_workers=1, use_gpu=gpus > 0, resources_per_worker={"GPU": 1} if gpus else {"CPU": 1}
+        ),
+        run_config=RunConfig(
+            name=name,
+            storage_path=str(storage.resolve()),
+            failure_config=FailureConfig(max_failures=3),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    ).fit()
+
+
+def _worker(arguments: dict[str, Any]) -> None:
+    """In the worker: restores, then runs the loop with a `report` that hands checkpoints to Ray."""
+    import ray.train
+
+    from pusa.config import set_threads
+
+    set_threads(arguments["threads"])
+
+    def report(metrics: dict[str, Any], checkpoint: Path | None = None) -> None:
+        kept = ray.train.Checkpoint.from_directory(checkpoint) if checkpoint else None
+        ray.train.report(metrics, checkpoint=kept)
+
+    with tempfile.TemporaryDirectory() as folder:
+        last = ray.train.get_checkpoint()
+        resume = Path(last.to_directory(folder)) if last else None
+        arguments["loop"](arguments["config"], report=report, resume=resume)
