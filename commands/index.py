@@ -98,7 +98,7 @@ def by_period(by_date: dict[dt.date, int], limit: int = 40) -> dict[str, int]:
             break
     else:
         form, periods = "%Y", {}
-    for day, count in by_date.items():
+    for day, count in sorted(by_date.items()):
         periods[day.strftime(form)] = periods.get(day.strftime(form), 0) + count
     return periods
 

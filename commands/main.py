@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 import commands.index
+import commands.process
 import commands.synth
+import commands.train
 from pusa import __version__
 from pusa.errors import UserError
 
@@ -22,6 +24,8 @@ app = typer.Typer(
 )
 app.command("index")(commands.index.index)
 app.command("synth")(commands.synth.synth)
+app.command("process")(commands.process.process)
+app.add_typer(commands.train.app, name="train")
 
 
 @app.callback(invoke_without_command=True)

@@ -37,23 +37,23 @@ def process(
 ) -> None:
     """Find the animals in an archive's photos, their patterns and encounters. Resumes a run that did not finish."""
     from pipelines import cluster
-    from pipelines.index import index
-    from pipelines.process import ProcessConfig
+    from pipelines.process import ProcessConfig, begin
     from pipelines.process import process as run_process
     from pusa.config import load_config
-    from pusa.records import Run
 
     console = Console()
-    settings = load_config(ProcessConfig, config)
-    summary = index(archive, out, index_config(by, gap, sequences, deployments))
-    print_summary(summary, console)
+    flags = index_config(by, gap, sequences, deployments).model_dump(mode="json", exclude_unset=True)
+    settings = load_config(ProcessConfig, config, {f"index.{key}": value for key, value in flags.items()})
+    given = str(instances) if instances else None
     command = shlex.join(["pusa", *sys.argv[1:]])
+    summary = begin(archive, out, settings, given, command)
+    if summary:
+        print_summary(summary, console)
     try:
         with cluster.connect(address, cpus), _Line(console) as line:
-            manifest = run_process(archive, out, settings, str(instances) if instances else None, command, line)
+            manifest = run_process(archive, out, settings, given, line)
     except BaseException:
-        if Run(out).exists():
-            console.print(f"The run is not finished. Resume it with:\n  {command}", soft_wrap=True, highlight=False)
+        console.print(f"The run is not finished. Resume it with:\n  {command}", soft_wrap=True, highlight=False)
         raise
     print_counts(manifest, out, console)
 

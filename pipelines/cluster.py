@@ -53,12 +53,15 @@ def share(stages: int, cpus: float, gpus: float) -> Share:
 
 
 @contextlib.contextmanager
-def connect(address: str = "local", num_cpus: int | None = None) -> Iterator[None]:
-    """A Ray session: `local` starts one on this machine (`num_cpus` limits it), anything else joins a cluster."""
+def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: bool = False) -> Iterator[None]:
+    """A Ray session: `local` starts one on this machine (`num_cpus` limits it), anything else joins a cluster.
+
+    `log_to_driver` shows what workers print, such as the progress of a training.
+    """
     if ray.is_initialized():  # a notebook's or a test's session is used as it is
         yield
         return
-    settings: dict[str, object] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": False}
+    settings: dict[str, object] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": log_to_driver}
     if address == "local":
         settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     ray.init(**settings)

@@ -113,7 +113,7 @@ def index(
         cameras=dict(Counter(t.camera or "unknown" for t in readable).most_common()),
         by_date=dict(sorted(Counter(t.taken_at.date() for t in readable if t.taken_at).items())),
         sequence_sizes=dict(sorted(sizes.items())),
-        deployments=dict(Counter(t.deployment_id for t in readable if t.deployment_id)),
+        deployments=dict(sorted(Counter(t.deployment_id for t in readable if t.deployment_id).items())),
         other_files=dict(listing.other.most_common()),
         notices=[*notices, *_notices(listing, photos, deployments, sizes, config)],
     )

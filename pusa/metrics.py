@@ -52,9 +52,10 @@ def detection_metrics(
 ) -> dict[str, float]:
     """Accuracy of a detector, for "mask" and "box": the keys below are prefixed by these words.
 
-    found: detections of each photo, down to low scores; truth: the true animals of the same photos (their scores are not read).
-    - map, map50: COCO mean average precision over IoU .50:.95 and at .50, over all scores; ar1: recall with one detection a photo
-    - precision, recall, f1: at `score_threshold`, IoU .5; f1_mean: F1 averaged over IoU .50:.95
+    found: detections of each photo, down to low scores; truth: the true animals of the same photos (scores not read).
+    - map, map50: COCO mean average precision over IoU .50:.95 and at .50, over all scores
+    - ar1: COCO average recall, IoU .50:.95, with one detection a photo
+    - precision, recall, f1: at `score_threshold` and IoU .5; f1_mean: F1 averaged over IoU .50:.95
     - f1_ap_ar: 2 map ar1 / (map + ar1), the measure that fits Table 1 of the paper
     """
     if len(found) != len(truth):

@@ -186,7 +186,7 @@ def _header(im: Image.Image) -> Header:
     exif = _exif(im)
     orientation = _orientation(exif)
     # Pillow turns the size of a TIFF itself when it opens it, and its pixels when it loads them.
-    turned = orientation >= 5 and im.format != "TIFF"
+    turned = orientation in _TRANSPOSED and im.format != "TIFF"
     width, height = (im.height, im.width) if turned else im.size
     detail, gps = _ifd(exif, ExifTags.IFD.Exif), _ifd(exif, ExifTags.IFD.GPSInfo)
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), 90)
@@ -266,16 +266,8 @@ def _degrees(value: Any, ref: Any, limit: float) -> float | None:
 
 # ---------------------------------------------------------------------------------------------------- pixels
 
-_UPRIGHT = {  # what turns the pixels of each EXIF orientation upright
-    1: lambda a: a,
-    2: lambda a: a[:, ::-1],
-    3: lambda a: a[::-1, ::-1],
-    4: lambda a: a[::-1],
-    5: lambda a: a.swapaxes(0, 1),
-    6: lambda a: a.swapaxes(0, 1)[:, ::-1],
-    7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
-    8: lambda a: a.swapaxes(0, 1)[::-1],
-}
+_FLIP = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # cv2.flip codes that turn an EXIF orientation upright ...
+_TRANSPOSED = (5, 6, 7, 8)  # ... after rows and columns of these have changed places
 
 
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -293,7 +285,11 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         if im.format in ("JPEG", "MPO") and im.mode in ("RGB", "L"):
             # 1.5 times as fast as Pillow. None for truncated files, and some that only look odd: then Pillow decides.
             rgb = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-        return np.ascontiguousarray(_UPRIGHT[orientation](_rgb(im) if rgb is None else rgb))
+        if rgb is None:
+            rgb = _rgb(im)
+        if orientation in _TRANSPOSED:
+            rgb = cv2.transpose(rgb)
+        return cv2.flip(rgb, _FLIP[orientation]) if orientation in _FLIP else rgb
     except (PhotoError, MemoryError):
         raise
     except Exception as e:  # what Pillow's readers raise for damaged pixels is not limited to a few types
@@ -310,7 +306,7 @@ def _rgb(im: Image.Image) -> np.ndarray:
     if im.has_transparency_data:
         rgba = im.convert("RGBA")
         im = Image.alpha_composite(Image.new("RGBA", rgba.size, "black"), rgba)
-    return np.asarray(im.convert("RGB"))
+    return np.array(im.convert("RGB"))
 
 
 def encode_jpeg(rgb: np.ndarray, quality: int = 92) -> bytes:

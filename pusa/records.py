@@ -100,7 +100,13 @@ CANDIDATES = pa.schema(
     }
 )
 
-TABLES = {"index": PHOTOS, "photos": PHOTOS, "deployments": DEPLOYMENTS, "encounters": ENCOUNTERS, "candidates": CANDIDATES}
+TABLES = {
+    "index": PHOTOS,
+    "photos": PHOTOS,
+    "deployments": DEPLOYMENTS,
+    "encounters": ENCOUNTERS,
+    "candidates": CANDIDATES,
+}
 _VECTORS = {"box", "crop_box", "descriptor", "embeddings"}  # read as numpy arrays, not as lists
 
 
@@ -147,7 +153,11 @@ def with_instances(photos: pa.Table, nested: Sequence[list[dict[str, Any]]]) -> 
     structs = pa.StructArray.from_arrays(arrays, fields=list(INSTANCE))
     offsets = pa.array(np.cumsum([0, *map(len, nested)]), pa.int32())
     column = pa.ListArray.from_arrays(offsets, structs)
-    return photos.set_column(photos.schema.get_field_index("instances"), PHOTOS.field("instances"), column.cast(PHOTOS.field("instances").type))
+    return photos.set_column(
+        photos.schema.get_field_index("instances"),
+        PHOTOS.field("instances"),
+        column.cast(PHOTOS.field("instances").type),
+    )
 
 
 def with_columns(photos: pa.Table, **columns: Sequence[Any]) -> pa.Table:
@@ -232,17 +242,23 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The content of manifest.json. Raises UserError where there is none, or none that can be read."""
         if not self.exists():
-            raise UserError(f"{self.uri} is not a run: it has no manifest.json. `pusa process ARCHIVE --out {self.uri}` makes one.")
+            raise UserError(
+                f"{self.uri} is not a run: it has no manifest.json. `pusa process ARCHIVE --out {self.uri}` makes one."
+            )
         try:
             return json.loads(storage.read_bytes(self.fs, self.file("manifest.json")))
         except ValueError as e:
-            raise UserError(f"{self.file('manifest.json')} is not valid JSON ({e}). Process the archive into a new folder.") from e
+            raise UserError(
+                f"{self.file('manifest.json')} is not valid JSON ({e}). Process the archive into a new folder."
+            ) from e
 
     def finished_manifest(self) -> dict[str, Any]:
         """The manifest of a run that has finished. Raises UserError with the command that resumes one that has not."""
         manifest = self.manifest()
         if manifest.get("state") != "finished":
-            raise UserError(f"The run {self.uri} did not finish. Resume it with: {manifest.get('command', 'pusa process ...')}")
+            raise UserError(
+                f"The run {self.uri} did not finish. Resume it with: {manifest.get('command', 'pusa process ...')}"
+            )
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from scipy.optimize import linear_sum_assignment
 
 from pusa import records
 from pusa.exchange import Given
+from pusa.photos import normal_path
 from pusa.segmentation import masks
 
 MATCH_IOU = 0.5
@@ -27,7 +28,7 @@ def instance_identities(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) 
     """
     result: dict[str, str] = {}
     for path, found in zip(photos["path"].to_pylist(), records.instances(photos), strict=True):
-        known = [g for g in truth.get(path, []) if g.identity is not None and g.mask is not None]
+        known = [g for g in truth.get(normal_path(path), []) if g.identity is not None and g.mask is not None]
         if not found or not known:
             continue
         iou = masks.iou([i["mask"] for i in found], [g.mask for g in known if g.mask is not None])
@@ -48,9 +49,7 @@ def encounter_identities(encounters: pa.Table, identities: Mapping[str, str]) ->
     return result
 
 
-def sequence_partitions(
-    encounters: pa.Table, identities: Mapping[str, str]
-) -> list[tuple[np.ndarray, np.ndarray]]:
+def sequence_partitions(encounters: pa.Table, identities: Mapping[str, str]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Per sequence the labels of its instances with a known identity: (group found, true individual), as integers."""
     sequences: dict[str, tuple[list[int], list[str]]] = {}
     columns = (encounters[c].to_pylist() for c in ("sequence_id", "instance_ids"))

@@ -39,11 +39,15 @@ def find(name: str) -> Path:
         path = STARTER_DIR / f"{name.removeprefix('starter/')}.safetensors"
         if not path.is_file():
             known = sorted(f"starter/{p.stem}" for p in STARTER_DIR.glob("*.safetensors"))
-            raise UserError(f"There are no weights {name!r}. Known names: {', '.join(known) or 'none'}; or give a path.")
+            raise UserError(
+                f"There are no weights {name!r}. Known names: {', '.join(known) or 'none'}; or give a path."
+            )
         return path
     path = Path(name)
     if not path.is_file():
-        raise UserError(f"There is no weights file {name}. Give a path to a .safetensors file, or a name like starter/pattern.")
+        raise UserError(
+            f"There is no weights file {name}. Give a path to a .safetensors file, or a name like starter/pattern."
+        )
     return path
 
 
@@ -63,7 +67,9 @@ def load(name: str, kind: str) -> Weights:
     if name.startswith("starter/"):
         expected = json.loads((STARTER_DIR / "index.json").read_text()).get(path.stem)
         if expected != sha:
-            raise UserError(f"{path} is damaged (SHA-256 {sha[:12]}, expected {str(expected)[:12]}). Check the file out again.")
+            raise UserError(
+                f"{path} is damaged (SHA-256 {sha[:12]}, expected {str(expected)[:12]}). Check the file out again."
+            )
     try:
         with safe_open(path, framework="pt") as f:
             header = json.loads((f.metadata() or {}).get("pusa", "null"))

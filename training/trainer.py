@@ -1,10 +1,11 @@
-"""The shell around every training: Ray Train runs a loop of `pusa`, keeps its checkpoints, and starts it again after a fault.
+"""The shell around every training: Ray Train runs a loop of `pusa`, keeps its checkpoints, restarts it after a fault.
 
 A loop is a plain function `loop(config, report, resume)`, the same that a notebook or a test calls without Ray.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from pusa.config import Config
 Loop = Callable[..., None]
 
 
-def fit(loop: Loop, config: Config, name: str, storage: Path, gpus: float = 0, threads: int | None = None) -> None:
-    """Runs `loop` in a Ray Train worker. A run of the same `name` in the same `storage` goes on from its checkpoint.
+def fit(loop: Loop, config: Config, folder: Path, gpus: float = 0) -> None:
+    """Runs `loop` in a Ray Train worker. A training that was begun in the same `folder` goes on from its checkpoint.
 
     `loop` calls report(metrics, checkpoint directory or None) after each epoch. A worker that dies is replaced up to
     three times; what is lost is the time since the last checkpoint.
@@ -26,13 +27,13 @@ def fit(loop: Loop, config: Config, name: str, storage: Path, gpus: float = 0, t
 
     TorchTrainer(
         _worker,
-        train_loop_config={"loop": loop, "config": config, "threads": threads},
+        train_loop_config={"loop": loop, "config": config, "threads": os.cpu_count()},
         scaling_config=ScalingConfig(
             num_workers=1, use_gpu=gpus > 0, resources_per_worker={"GPU": 1} if gpus else {"CPU": 1}
         ),
         run_config=RunConfig(
-            name=name,
-            storage_path=str(storage.resolve()),
+            name=folder.name,
+            storage_path=str(folder.resolve().parent),
             failure_config=FailureConfig(max_failures=3),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),

@@ -6,6 +6,8 @@ pixels of the crop box -> line thickness normalised to 2 px -> patches with enou
 
 from __future__ import annotations
 
+import copy
+
 import cv2
 import numpy as np
 import pyarrow as pa
@@ -14,8 +16,9 @@ from skimage.morphology import skeletonize
 
 from pusa import photos as photo_files
 from pusa import records
-from pusa.config import Config, device_and_dtype
+from pusa.config import Config, device_and_dtype, set_threads
 from pusa.pattern import patches, unet
+from pusa.pattern.patches import PatchConfig
 from pusa.segmentation.masks import crop_mask
 
 ALIGN = 64  # px: the shorter side is padded to a multiple, so that crops of like shape share a batch
@@ -26,16 +29,19 @@ class PatternConfig(Config):
 
     weights: str = "starter/pattern"  # a name, a .safetensors file, or NORPPA's unet_seals_512.hdf5
     input_size: int = 512  # px, longer side of the network's input, a multiple of 64; 320 is 2.5x faster
-    clahe: float = 2.0  # clip limit of the tone mapping (CLAHE, 8 x 8 tiles); 0 = off
+    clahe: float = 2.0  # clip limit of the tone mapping (CLAHE); 0 = off
     threshold: float = 0.6  # of the probability, as in the public extractor
     opening: int = 2  # px, kernel that removes bridges and dots; 0 = off. From 3 on it eats thin rings
     closing: int = 3  # px, kernel that closes gaps in a ring; 0 = off
     speck: int = 40  # px, smallest area of a connected piece of pattern; 0 = off
     line_thickness: float = 2.0  # px, to which lines are normalised, so that patches do not depend on distance
-    scale_limits: tuple[float, float] = (0.1, 2.0)  # of that normalisation: a blob is no line, and nothing gains by more
+    scale_limits: tuple[float, float] = (
+        0.1,
+        2.0,
+    )  # of that normalisation: a blob is no line, and nothing gains by more
     min_fraction: float = 0.01  # pattern / mask; less is "no pattern"
     min_side: int = 64  # px, longer side of the crop box; smaller seals are "too small"
-    patches: patches.PatchConfig = patches.PatchConfig()
+    patches: PatchConfig = PatchConfig()
     batch: int = 4  # crops in one pass of the network
     device: str = "auto"
 
@@ -52,8 +58,11 @@ def network_input(crop: np.ndarray, mask: np.ndarray, config: PatternConfig) -> 
 
 
 def tone_map(grey: np.ndarray, clip: float) -> np.ndarray:
-    """CLAHE of a grey picture (H, W) uint8; unchanged where `clip` is 0."""
-    return cv2.createCLAHE(clip, (8, 8)).apply(grey) if clip else grey
+    """CLAHE of a grey picture (H, W) uint8 in tiles of about 64 px; unchanged where `clip` is 0."""
+    if not clip:
+        return grey
+    tiles = tuple(max(1, round(length / 64)) for length in grey.shape[::-1])
+    return cv2.createCLAHE(clip, tiles).apply(grey)
 
 
 def masked(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -109,13 +118,18 @@ def normalise_thickness(pattern: np.ndarray, config: PatternConfig) -> tuple[np.
 
 
 class PatternExtractor:
-    """Fills `pattern`, `pattern_fraction`, `usable`, `unusable_reason` and `patch_boxes` of every instance with a crop."""
+    """Fills `pattern`, `pattern_fraction`, `usable`, `unusable_reason` and `patch_boxes` of every instance with a crop.
 
-    def __init__(self, config: PatternConfig) -> None:
+    `network`: takes the place of the config's weights, for training and tests.
+    """
+
+    def __init__(self, config: PatternConfig, threads: int | None = None, network: unet.UNet | None = None) -> None:
+        set_threads(threads)
         self.config = config
         self.device, self.dtype = device_and_dtype(config.device)
-        network = unet.load(config.weights)
-        self.network = network.to(self.device, self.dtype, memory_format=torch.channels_last)
+        network = (network or unet.load(config.weights)).eval()
+        # A copy: the caller's network keeps its number type.
+        self.network = copy.deepcopy(network).to(self.device, self.dtype, memory_format=torch.channels_last)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)
@@ -157,22 +171,27 @@ class PatternExtractor:
         pattern = patches.resize(small, (width, height))
         normalised, _ = normalise_thickness(pattern, self.config)
         _, boxes = patches.extract(normalised, self.config.patches)
-        described = {
+        return {
             "pattern": photo_files.encode_mask_png(pattern),
             "pattern_fraction": fraction,
             "usable": len(boxes) > 0,
             "unusable_reason": None if len(boxes) else "pattern too sparse",
             "patch_boxes": patches.to_photo(boxes, normalised.shape[::-1], instance["crop_box"]).tolist(),
         }
-        return described
 
 
 def _mask_of(instance: dict, shape: tuple[int, int]) -> np.ndarray:
     """The seal's mask on the pixels of the stored crop; all of the crop where the instance is only a box."""
     if instance["mask"] is None:
         return np.ones(shape, bool)
-    return crop_mask(instance["mask"], instance["crop_box"], shape)
+    return crop_mask(instance["mask"], instance["crop_box"], shape[::-1])
 
 
 def _unusable(reason: str, fraction: float = 0.0) -> dict:
-    return {"pattern": None, "pattern_fraction": fraction, "usable": False, "unusable_reason": reason, "patch_boxes": []}
+    return {
+        "pattern": None,
+        "pattern_fraction": fraction,
+        "usable": False,
+        "unusable_reason": reason,
+        "patch_boxes": [],
+    }

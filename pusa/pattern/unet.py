@@ -104,7 +104,9 @@ def read_keras(path: Path) -> UNet:
                 if weight_names
             ]
     except (OSError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is not a Keras checkpoint of a U-Net: {e}. Expected an .hdf5 file saved by Keras 2.") from e
+        raise UserError(
+            f"{path} is not a Keras checkpoint of a U-Net: {e}. Expected an .hdf5 file saved by Keras 2."
+        ) from e
     first = found[0][1] if found else torch.empty(0)
     network = UNet(first.shape[-1] if first.ndim == 4 else 1)
     convs = network.convolutions()

@@ -27,7 +27,7 @@ class LabelledPhoto:
     masks: list[Rle]
 
     def read(self) -> NDArray[np.uint8]:
-        """The photo, (h, w, 3) RGB uint8, upright. Raises UserError where it cannot be read or has not the masks' size."""
+        """The photo, (h, w, 3) RGB uint8, upright. Raises UserError: unreadable, or its masks have another size."""
         try:
             rgb = photos.decode(self.path.read_bytes())
         except (OSError, PhotoError) as e:
@@ -45,7 +45,7 @@ class LabelledPhoto:
 def read_coco(file: Path, root: Path) -> list[LabelledPhoto]:
     """The photos of a COCO file, sorted by name; file names are relative to `root`. All categories count as animal.
 
-    Crowd regions and empty masks are left out. Photos without animals stay. Raises UserError where the file is not COCO.
+    Crowd regions and empty masks are left out; photos without animals stay. Raises UserError where it is not COCO.
     """
     try:
         content = json.loads(Path(file).read_text())
@@ -65,15 +65,16 @@ def read_coco(file: Path, root: Path) -> list[LabelledPhoto]:
     except OSError as e:
         raise UserError(f"Cannot read the COCO file {file}: {e.strerror}.") from e
     except (ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{file} is not a COCO file of instances: {type(e).__name__} {e}. Expected `images` and `annotations`.") from e
+        problem = f"{type(e).__name__}: {e}"
+        raise UserError(f"{file} is not a COCO file of instances with `images` and `annotations` ({problem}).") from e
     return sorted(labelled, key=lambda p: p.path)
 
 
 class TrainingPhotos(torch.utils.data.Dataset):
-    """Augmented photos for ever: item p is a photo of pass p // n over the data, in an order and form fixed by (seed, p).
+    """Augmented photos for ever: item p is a photo of pass p // n over the data; order and form follow from the seed.
 
-    An item: image float (3, h, w) RGB 0..1 and torchvision's target, {"boxes", "labels", "masks"}. So a run that is
-    resumed at item p goes on exactly as one that was never broken, with any number of workers.
+    So a run that is resumed at item p goes on exactly as one that was never broken, with any number of workers.
+    An item: image float (3, h, w), RGB 0..1, and torchvision's target, {"boxes", "labels", "masks"}.
     """
 
     def __init__(self, labelled: list[LabelledPhoto], height: int, width: int, seed: int):

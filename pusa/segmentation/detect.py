@@ -113,7 +113,7 @@ class PhotoDetector:
         assert self.given is not None
         height, width = rgb.shape[:2]
         result = []
-        for given in self.given.get(path, []):
+        for given in self.given.get(photos.normal_path(path), []):
             box, mask = given.box_in(width, height), given.mask
             if mask is not None and tuple(mask["size"]) != (height, width):
                 size = f"{mask['size'][1]} x {mask['size'][0]}"

@@ -1,7 +1,7 @@
 """Mask R-CNN: the networks, and the segmenter that runs one on photos.
 
-`lite` is the network of the starter weights: EfficientNet-Lite0, a feature pyramid of 96 channels, small heads; about 5 M
-parameters. All networks are torchvision's MaskRCNN with one class, rebuilt from the settings stored in their weights.
+`lite` is the network of the starter weights: EfficientNet-Lite0, a feature pyramid of 96 channels, small heads; about
+5 M parameters. All networks are torchvision's MaskRCNN with one class, rebuilt from the settings in their weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pusa import weights
 from pusa.config import Config, device_and_dtype, set_threads
 from pusa.efficientnet_lite import MEAN, STD, EfficientNetLite0
 from pusa.errors import UserError
-from pusa.segmentation.masks import Detections, Rle, encode
+from pusa.segmentation.masks import Detections, Rle, area, encode
 
 
 class SegmentationConfig(Config):
@@ -41,7 +41,7 @@ class SegmentationConfig(Config):
 
 
 class LitePyramid(nn.Module):
-    """EfficientNet-Lite0 with a feature pyramid: maps "0", "1", ... at `finest`, 2 * `finest`, ... 32, and "pool" at 64."""
+    """EfficientNet-Lite0 with a feature pyramid: maps "0", "1", ... at strides `finest`, double that, ... 32."""
 
     def __init__(self, channels: int, finest: int, pretrained: bool):
         super().__init__()
@@ -57,8 +57,8 @@ class LitePyramid(nn.Module):
 class LiteMaskRCNN(MaskRCNN):
     """The `lite` network: `channels` of pyramid and mask head, width of the box head, layers of the mask head.
 
-    The pyramid starts at stride `finest`. 8 serves animals of 20 pixels and more in the scaled photo; 4 finds smaller ones,
-    but its one map costs more than all the rest of the network.
+    The pyramid starts at stride `finest`. 8 serves animals of 20 pixels and more in the scaled photo; 4 finds smaller
+    ones, but that one map costs about as much time as all the rest of the network.
     """
 
     def __init__(
@@ -142,9 +142,9 @@ class Segmenter:
         self.network = network.to(self.device).eval()
 
     def segment(self, photos: Sequence[NDArray[np.uint8]], score_threshold: float | None = None) -> list[Detections]:
-        """Detections of each photo (h, w, 3), RGB uint8, with a score of at least `score_threshold` (the config's by default).
+        """Detections of each photo (h, w, 3), RGB uint8; boxes and masks in its pixels; best score first.
 
-        Boxes and masks are in the pixels of the photo as given; best score first.
+        `score_threshold` takes the place of the config's: evaluation wants the low scores too.
         """
         threshold = self.config.score_threshold if score_threshold is None else score_threshold
         # One photo at a time: padding to a common size would make results depend on the batch, and wastes a CPU.
@@ -166,12 +166,14 @@ class Segmenter:
             listed = ImageList(images, [(h, w)])
             proposals, _ = net.rpn(listed, features)
             found = net.roi_heads(features, proposals, [(h, w)])[0][0]
-        boxes = found["boxes"].float().cpu().numpy() * np.float32([width / w, height / h, width / w, height / h])
+        boxes = found["boxes"].float().cpu().numpy() * np.array([width / w, height / h] * 2, np.float32)
         scores = found["scores"].float().cpu().numpy()
         probabilities = found["masks"][:, 0].float().cpu().numpy()
         order = np.argsort(-scores, kind="stable")
         masks = [paste(probabilities[i], boxes[i], height, width) for i in order]
-        return Detections(boxes[order], scores[order], masks)
+        filled = [n for n, mask in enumerate(masks) if area(mask)]  # an animal without a pixel is none
+        order = order[filled]
+        return Detections(boxes[order], scores[order], [masks[n] for n in filled])
 
 
 def paste(probability: NDArray[np.float32], box: NDArray[np.float32], height: int, width: int) -> Rle:
@@ -184,8 +186,10 @@ def paste(probability: NDArray[np.float32], box: NDArray[np.float32], height: in
     x1, y1 = np.ceil(box[2:]).astype(int).clip(0, (width, height))
     if x1 <= x0 or y1 <= y0:
         return encode(np.zeros((0, 0), bool), (height, width))
-    scale_x, scale_y = m / (box[2] - box[0]), m / (box[3] - box[1])
-    # From a pixel of the region to a cell of the mask: pixel and cell centres lie at .5
-    to_cell = np.array([[scale_x, 0, (x0 + 0.5 - box[0]) * scale_x - 0.5], [0, scale_y, (y0 + 0.5 - box[1]) * scale_y - 0.5]])
-    region = cv2.warpAffine(probability, to_cell, (int(x1 - x0), int(y1 - y0)), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+    # From pixels of the region to cells of the mask. Centres lie at .5: forgetting that shifts masks by half a cell.
+    x_scale, y_scale = m / (box[2] - box[0]), m / (box[3] - box[1])
+    x_shift, y_shift = (x0 + 0.5 - box[0]) * x_scale - 0.5, (y0 + 0.5 - box[1]) * y_scale - 0.5
+    to_cell = np.array([[x_scale, 0, x_shift], [0, y_scale, y_shift]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    region = cv2.warpAffine(probability, to_cell, (int(x1 - x0), int(y1 - y0)), flags=flags)
     return encode(region >= 0.5, (height, width), (int(x0), int(y0)))

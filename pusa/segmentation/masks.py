@@ -1,7 +1,8 @@
 """Masks as COCO run-length codes (RLE), and the detections of a photo.
 
-An RLE is {"size": [h, w], "counts": text}: the lengths of runs of background and foreground in turn, background first, down the columns
-(column-major), compressed by pycocotools. Masks belong to the whole upright photo; boxes are x0, y0, x1, y1 in its pixels.
+An RLE is {"size": [h, w], "counts": text}: the lengths of runs of background and foreground in turn, background first,
+down the columns (column-major), compressed by pycocotools. Masks belong to the whole upright photo; boxes are
+x0, y0, x1, y1 in its pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Rle = dict[str, Any]
 
 @dataclass(frozen=True)
 class Detections:
-    """The animals of one photo: boxes float32 (n, 4), scores float32 (n,) in 0..1, masks as n RLEs; best score first."""
+    """The animals of one photo, best score first: boxes float32 (n, 4), scores float32 (n,) in 0..1, n masks."""
 
     boxes: NDArray[np.float32]
     scores: NDArray[np.float32]
@@ -38,9 +39,9 @@ class Detections:
 
 
 def encode(mask: NDArray[np.bool_], size: tuple[int, int] | None = None, corner: tuple[int, int] = (0, 0)) -> Rle:
-    """RLE of a bool mask (h, w), which may be a part of a photo of `size` (h, w) with its upper left pixel at `corner` (x, y).
+    """RLE of a bool mask (h, w), or of a photo of `size` (h, w) that is `mask` from `corner` (x, y) on, else empty.
 
-    Only the part is touched, so encoding a box of a large photo costs no more than the box.
+    Only the part is touched: encoding a box of a large photo costs no more than the box.
     """
     h, w = size or mask.shape
     x0, y0 = corner
@@ -54,6 +55,8 @@ def encode(mask: NDArray[np.bool_], size: tuple[int, int] | None = None, corner:
     meets = np.flatnonzero(edges[1:-1:2] == edges[2::2])
     edges = np.delete(edges, np.concatenate([2 * meets + 1, 2 * meets + 2]))
     counts = np.diff(edges, prepend=0, append=h * w)
+    if len(counts) > 1 and counts[-1] == 0:  # the last pixel is set: no run of background follows
+        counts = counts[:-1]
     return _text(coco.frPyObjects({"size": [h, w], "counts": counts.tolist()}, h, w))
 
 
@@ -67,8 +70,8 @@ def from_coco(segmentation: Any, height: int, width: int) -> Rle:
 
     Raises UserError where it is none of these, or of another size than the photo.
     """
-    if isinstance(segmentation, list) and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
-        if segmentation:
+    if isinstance(segmentation, list):
+        if segmentation and all(isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0 for p in segmentation):
             return _text(coco.merge(coco.frPyObjects(segmentation, height, width)))
     elif isinstance(segmentation, dict) and {"size", "counts"} <= set(segmentation):
         if list(segmentation["size"]) != [height, width]:
@@ -98,7 +101,7 @@ def iou(first: Sequence[Rle], second: Sequence[Rle]) -> NDArray[np.float64]:
 
 
 def crop_mask(rle: Rle, crop_box: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask on the pixels of a crop: the part in `crop_box` (x0, y0, x1, y1) scaled to `size` (width, height); bool."""
+    """The mask on the pixels of a crop: the part in `crop_box` (x0, y0, x1, y1), scaled to `size` (width, height)."""
     x0, y0, x1, y1 = map(int, crop_box)
     part = coco.decode(rle)[y0:y1, x0:x1]
     if part.shape == (size[1], size[0]):

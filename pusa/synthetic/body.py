@@ -1,11 +1,13 @@
-"""A seal's body: a spindle with head and flippers on a bent axis, drawn orthographically into a map of coat coordinates.
+"""A seal's body: a spindle with flippers on a bent axis, drawn orthographically into a map of coat coordinates.
 
-Coat coordinates: s runs from the nose (0) to the root of the tail (1); theta runs around the body, 0 = back, pi/2 = left flank,
-pi = belly, 3 pi/2 = right flank. World axes: x to the right of the photo, y away from the camera, z up; unit: one body length.
+Coat coordinates: s runs from the nose (0) to the root of the tail (1); theta runs around the body, 0 = back, pi/2 = left
+flank, pi = belly, 3 pi/2 = right flank. World axes: x to the right of the photo, y away from the camera, z up; unit: one
+body length.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -17,12 +19,14 @@ GIRTH = 0.14  # largest radius of an average animal, in body lengths (Pusa hispi
 TRUNK, FLIPPER = 1, 2
 
 # Radius along the body, as a share of the largest one: small round head, short neck, tapering tail.
-_PROFILE = PchipInterpolator(
+_OUTLINE = PchipInterpolator(
     [0.0, 0.006, 0.025, 0.06, 0.10, 0.14, 0.19, 0.27, 0.38, 0.5, 0.62, 0.75, 0.86, 0.94, 0.985, 1.0],
     [0.0, 0.13, 0.25, 0.40, 0.51, 0.55, 0.61, 0.78, 0.96, 1.0, 0.93, 0.73, 0.48, 0.27, 0.17, 0.05],
 )
+_S = np.linspace(0, 1, 2001)
+_PROFILE = _OUTLINE(_S)  # looked up: a call of the spline takes 50 times as long
 _COARSE = (161, 49)  # grid on which the surface is computed (along, around); it is then enlarged to the pixels
-_OVERSAMPLING = 1.5  # surface points per pixel along each direction; below 1.4 holes appear
+_OVERSAMPLING = 1.5  # surface points per pixel along each direction; fewer leave holes
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ class Shape:
 class Pose:
     """How an animal lies, angles in degrees.
 
-    yaw: 0 = nose to the photo's left (left flank seen), 90 = nose to the camera, 180 = right flank, 270 = tail to the camera.
-    roll: positive turns the back to the animal's left. bend: curvature of the axis sideways, nose against tail.
+    yaw: 0 = nose to the photo's left (left flank seen), 90 = nose to the camera, 180 = right flank seen, 270 = tail to the
+    camera. roll: positive turns the back to the animal's left. bend: curvature of the axis sideways, nose against tail.
     nod: how far the head is lifted. tail: how far the hind flippers are lifted.
     """
 
@@ -53,8 +57,9 @@ class Pose:
 class View:
     """An animal as the camera sees it, on the pixels of the box that starts at (x0, y0) of the photo.
 
-    mask: bool h x w. part: uint8, 0 = nothing, 1 = trunk, 2 = flipper. s in 0..1 and theta in 0..2 pi: float32 h x w, coat coordinates.
-    normal: float32 h x w x 3, unit length, world axes. facing: float32 h x w, cosine between normal and line of sight.
+    mask: bool h x w. part: uint8 h x w, 0 = nothing, 1 = trunk, 2 = flipper. s in 0..1 and theta in 0..2 pi: float32 h x w,
+    coat coordinates. normal: float32 h x w x 3, unit length, world axes. facing: float32 h x w, cosine between normal and
+    line of sight, 0..1.
     """
 
     x0: int
@@ -67,9 +72,9 @@ class View:
     facing: np.ndarray
 
 
-def radius(s: np.ndarray) -> np.ndarray:
+def radius(s: np.ndarray | float) -> np.ndarray:
     """Radius at s, as a share of the largest radius (0..1)."""
-    return np.clip(_PROFILE(np.clip(s, 0, 1)), 0, None)
+    return np.interp(s, _S, _PROFILE)
 
 
 def to_camera(elevation: float) -> np.ndarray:
@@ -93,7 +98,7 @@ def side(pose: Pose, elevation: float) -> str:
 
 
 def render(
-    shape: Shape, pose: Pose, length: float, at: tuple[float, float], elevation: float, turn: float = 0.0
+    shape: Shape, pose: Pose, length: float, at: tuple[float, float], *, elevation: float, turn: float = 0.0
 ) -> View:
     """Draws one animal whose middle touches the ground at pixel `at` (x, y); `length` = pixels per body length.
 
@@ -101,33 +106,60 @@ def render(
     """
     camera = to_camera(elevation)
     e, a = np.radians(elevation), np.radians(turn)
-    xs, ys, depths, channels = [], [], [], []
-    for points, normals, coordinates, part, size in _surfaces(shape, pose):
-        points, normals, coordinates = _enlarge(points, normals, coordinates, size, length)
-        facing = normals @ camera.astype(np.float32)
-        front = facing > 0
-        p = points[front]
-        right, down = p[:, 0], -(p[:, 2] * np.cos(e) + p[:, 1] * np.sin(e))
-        xs.append(at[0] + length * (right * np.cos(a) - down * np.sin(a)))
-        ys.append(at[1] + length * (right * np.sin(a) + down * np.cos(a)))
-        depths.append(-(p @ camera.astype(np.float32)))
-        channels.append(
-            np.column_stack([coordinates[front], normals[front], facing[front], np.full(len(p), part)]).astype(np.float32)
-        )
-    x, y = np.floor(np.concatenate(xs)).astype(np.int64), np.floor(np.concatenate(ys)).astype(np.int64)
+    across, along = np.array([1.0, 0, 0]), np.array([0, -np.sin(e), -np.cos(e)])  # the photo's x and y, untwisted
+    right, down = np.cos(a) * across - np.sin(a) * along, np.sin(a) * across + np.cos(a) * along
+    surfaces = list(_surfaces(shape, pose))
+    found: list[tuple[np.ndarray, ...]] = []  # per surface: pixel x, y, depth, surface number, grid column and row
+    for number, surface in enumerate(surfaces):
+        points, facing = surface.points, surface.normals @ camera
+        screen = np.stack([points @ right, points @ down, -(points @ camera)], axis=-1) * length + [*at, 0.0]
+        my, mx = surface.grid(length)
+        dense = cv2.remap(np.dstack([screen, facing]).astype(np.float32), mx, my, cv2.INTER_LINEAR)
+        front = dense[..., 3] > 0
+        right_of, below, depth, _ = dense[front].T
+        owner = np.full(len(depth), number, np.uint8)
+        found.append((right_of, below, depth, owner, mx[front], my[front]))
+    x, y, depth, owner, mx, my = (np.concatenate(column) for column in zip(*found, strict=True))
+    x, y = np.floor(x).astype(np.int64), np.floor(y).astype(np.int64)
     x0, y0 = int(x.min()), int(y.min())
     w, h = int(x.max()) - x0 + 1, int(y.max()) - y0 + 1
-    depth = np.concatenate(depths)
     # Painter's algorithm: far points first, so that near ones overwrite them. 16-bit depths sort by radix.
     order = np.argsort(((depth.max() - depth) * (60000 / max(np.ptp(depth), 1e-6))).astype(np.uint16), kind="stable")
-    picked = np.full(h * w, -1, np.int64)
-    picked[((y - y0) * w + (x - x0))[order]] = order
-    values = np.zeros((h * w, 7), np.float32)
-    seen = picked >= 0
-    values[seen] = np.concatenate(channels)[picked[seen]]
-    values = values.reshape(h, w, 7)
-    part = values[..., 6].astype(np.uint8)
-    return View(x0, y0, part > 0, part, values[..., 0], values[..., 1], values[..., 2:5], values[..., 5])
+    picked = np.full((h, w), -1, np.int64)
+    picked.ravel()[((y - y0) * w + (x - x0))[order]] = order
+    mask = picked >= 0
+    owner, mx, my = owner[picked], mx[picked], my[picked]  # per pixel; where nothing is, the last point: masked below
+    part = np.zeros((h, w), np.uint8)
+    values = np.zeros((h, w, 5), np.float32)
+    for k, surface in enumerate(surfaces):
+        mine = mask & (owner == k)
+        part[mine] = surface.part
+        for layer, maps in ((slice(0, 2), surface.coordinates), (slice(2, 5), surface.normals)):
+            seen = cv2.remap(maps.astype(np.float32), mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            values[..., layer][mine] = seen[mine]
+    normal = values[..., 2:]
+    normal /= np.maximum(np.sqrt(np.einsum("hwc,hwc->hw", normal, normal)), 1e-6)[..., None]
+    return View(x0, y0, mask, part, values[..., 0], values[..., 1], normal, normal @ camera.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class _Surface:
+    """A closed tube on a coarse grid (along, around): points and outward normals (n, m, 3) in world axes, coordinates
+    s and theta (n, m, 2). size: its extent (along, around) in body lengths.
+    """
+
+    points: np.ndarray
+    normals: np.ndarray
+    coordinates: np.ndarray
+    part: int
+    size: tuple[float, float]
+
+    def grid(self, length: float) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns (float32 maps) of so many points of the surface that every pixel gets one."""
+        rows, cols = (max(int(_OVERSAMPLING * extent * length), 8) for extent in self.size)
+        n, m = self.points.shape[:2]
+        along, around = np.linspace(0, n - 1, rows, dtype=np.float32), np.linspace(0, m - 1, cols, dtype=np.float32)
+        return np.repeat(along[:, None], cols, axis=1), np.repeat(around[None], rows, axis=0)
 
 
 def _basis(yaw: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -142,16 +174,12 @@ def _basis(yaw: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _stations(n: int) -> np.ndarray:
     """`n` positions s, evenly spaced along the outline: so the steep nose gets as many points as it needs."""
-    fine = np.linspace(0, 1, 4001)
-    outline = np.concatenate([[0], np.cumsum(np.hypot(np.diff(fine), GIRTH * np.diff(radius(fine))))])
-    return np.interp(np.linspace(0, outline[-1], n), outline, fine)
+    outline = np.concatenate([[0], np.cumsum(np.hypot(np.diff(_S), GIRTH * np.diff(_PROFILE)))])
+    return np.interp(np.linspace(0, outline[-1], n), outline, _S)
 
 
-def _surfaces(shape: Shape, pose: Pose):  # noqa: ANN202
-    """Coarse surfaces of the animal: tuples of points (n, m, 3), normals, coat coordinates (n, m, 2), part and size (along, around).
-
-    Everything is in world axes, one body length long, the ground at z = 0 below the middle of the body.
-    """
+def _surfaces(shape: Shape, pose: Pose) -> Iterator[_Surface]:
+    """Trunk and flippers; the ground is at z = 0 below the middle of the body."""
     forward, left, up = _basis(pose.yaw)
     n, m = _COARSE
     s = _stations(n)
@@ -159,7 +187,9 @@ def _surfaces(shape: Shape, pose: Pose):  # noqa: ANN202
     r = shape.girth * radius(s) * (1 + (shape.head - 1) * np.clip(1 - s / 0.2, 0, 1))
     # The axis: heading turns by `bend` along the body; head and tail are lifted.
     heading = np.radians(pose.bend) * (0.5 - s)
-    lift = np.radians(pose.nod) * np.clip((0.34 - s) / 0.2, 0, 1) - np.radians(pose.tail) * np.clip((s - 0.75) / 0.2, 0, 1)
+    lift = np.radians(pose.nod) * np.clip((0.34 - s) / 0.2, 0, 1) - np.radians(pose.tail) * np.clip(
+        (s - 0.75) / 0.2, 0, 1
+    )
     tangent = (np.cos(lift) * np.cos(heading))[:, None] * forward + (np.cos(lift) * np.sin(heading))[:, None] * left
     tangent = tangent + np.sin(lift)[:, None] * up
     axis = -np.cumsum(tangent * np.gradient(s)[:, None], axis=0)
@@ -177,7 +207,7 @@ def _surfaces(shape: Shape, pose: Pose):  # noqa: ANN202
         height[None, :, None] * above[:, None] + 1.04 * width[None, :, None] * across[:, None]
     )
     coordinates = np.stack(np.meshgrid(s, theta, indexing="ij"), axis=-1)
-    yield points, _normals(points), coordinates, TRUNK, (1.3, 2 * np.pi * shape.girth)
+    yield _Surface(points, _normals(points), coordinates, TRUNK, (1.15, 2 * np.pi * 1.1 * shape.girth))
 
     def spot(where: float, around: float, depth: float) -> np.ndarray:
         i = int(np.searchsorted(s, where))
@@ -196,7 +226,7 @@ def _surfaces(shape: Shape, pose: Pose):  # noqa: ANN202
         yield _lobe(axis[-3], back, fan, (0.17, 0.06, 0.02), 0.97)
 
 
-def _lobe(root: np.ndarray, long: np.ndarray, wide: np.ndarray, size: tuple[float, float, float], s: float):  # noqa: ANN202
+def _lobe(root: np.ndarray, long: np.ndarray, wide: np.ndarray, size: tuple[float, float, float], s: float) -> _Surface:
     """A flipper: a flat drop that starts at `root` and points along `long`; `size` = length, width, thickness."""
     long = long / np.linalg.norm(long)
     wide = wide - (wide @ long) * long
@@ -211,7 +241,7 @@ def _lobe(root: np.ndarray, long: np.ndarray, wide: np.ndarray, size: tuple[floa
         + (outline * size[2])[:, None, None] * np.sin(v)[None, :, None] * flat
     )
     coordinates = np.stack(np.meshgrid(np.full(25, s), v, indexing="ij"), axis=-1)
-    return points, _normals(points), coordinates, FLIPPER, (size[0], 4 * size[1])
+    return _Surface(points, _normals(points), coordinates, FLIPPER, (1.2 * size[0], 4 * size[1]))
 
 
 def _normals(points: np.ndarray) -> np.ndarray:
@@ -223,21 +253,3 @@ def _normals(points: np.ndarray) -> np.ndarray:
     normal /= np.maximum(np.linalg.norm(normal, axis=-1, keepdims=True), 1e-9)
     outward = points - points.mean(axis=1, keepdims=True)
     return normal if (normal * outward).sum() > 0 else -normal
-
-
-def _enlarge(
-    points: np.ndarray, normals: np.ndarray, coordinates: np.ndarray, size: tuple[float, float], length: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A coarse surface as flat lists of so many points that every pixel gets one: (n, 3), (n, 3), (n, 2), float32."""
-    rows = max(int(_OVERSAMPLING * size[0] * length * 1.1), 8)
-    cols = max(int(_OVERSAMPLING * size[1] * length * 1.1), 8)
-    n, m = points.shape[:2]
-    my, mx = np.meshgrid(
-        np.linspace(0, n - 1, rows, dtype=np.float32), np.linspace(0, m - 1, cols, dtype=np.float32), indexing="ij"
-    )
-
-    def larger(a: np.ndarray) -> np.ndarray:
-        out = cv2.remap(a.astype(np.float32), mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        return out.reshape(-1, a.shape[2])
-
-    return larger(points), larger(normals), larger(coordinates)

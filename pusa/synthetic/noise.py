@@ -24,7 +24,7 @@ def fractal(
         grid = np.pad(grid, 2, mode="wrap")
         fx, fy = cols / w, rows / h
         inverse = np.array([[fx, 0, 0.5 * fx + 1.5], [0, fy, 0.5 * fy + 1.5]])
-        flags = cv2.INTER_LINEAR if size < 3 else cv2.INTER_CUBIC
+        flags = cv2.INTER_CUBIC if octave == 0 and size > 8 else cv2.INTER_LINEAR  # fine octaves need no better
         total += cv2.warpAffine(grid, inverse, (w, h), flags=flags | cv2.WARP_INVERSE_MAP) * np.float32(0.5**octave)
     mean, deviation = cv2.meanStdDev(total)
     return (total - np.float32(mean[0, 0])) / np.float32(max(deviation[0, 0], 1e-6))

@@ -1,0 +1,90 @@
+"""`pusa train`: the trainings of the three networks. What they write can be used at once: --config, `weights: FILE`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pusa.errors import UserError
+
+if TYPE_CHECKING:
+    from pusa.config import Config
+
+app = typer.Typer(help="Train the networks on your own data, or on synthetic archives.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="File to write the weights to (.safetensors).")]
+Minutes = Annotated[float | None, typer.Option(help="End after so many minutes; the learning rate falls accordingly.")]
+Settings = Annotated[Path | None, typer.Option(help="YAML with settings of the training.")]
+Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
+Start = Annotated[str | None, typer.Option(help="Weights to fine-tune, such as starter/pattern; else from scratch.")]
+
+
+def _train(training: tuple[type[Config], Callable[..., Any]], config: Path | None, out: Path, **flags: Any) -> None:
+    """Runs one training in Ray Train; the folder OUT.run beside the weights keeps its checkpoints."""
+    from pipelines import cluster
+    from pusa.config import load_config
+    from training.trainer import fit
+
+    model, loop = training
+    overrides = {key: value for key, value in flags.items() if value is not None and value != []}
+    settings = load_config(model, config, overrides | {"out": str(out.resolve())})
+    with cluster.connect(log_to_driver=True):
+        _, gpus = cluster.resources()
+        fit(loop, settings, out.with_suffix(".run"), gpus)
+
+
+@app.command()
+def segmentation(
+    coco: Annotated[list[str], typer.Option(help="COCO file and folder of its photos, as FILE:FOLDER; may be repeated.")],
+    out: Out,
+    validation: Annotated[list[str], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
+    start: Annotated[str | None, typer.Option(help="imagenet, or weights to fine-tune.")] = None,
+    minutes: Minutes = None,
+    config: Settings = None,
+    seed: Seed = 0,
+) -> None:
+    """Train the detector on photos with masks."""
+    from pusa.segmentation.train import SegmentationTraining, loop
+
+    pairs = {name: [_pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
+    _train((SegmentationTraining, loop), config, out, **pairs, start=start, minutes=minutes, seed=seed)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    file, separator, folder = text.rpartition(":")
+    if not separator:
+        raise UserError(f"Expected FILE:FOLDER, the COCO file and the folder of its photos; got {text!r}.")
+    return str(Path(file).resolve()), str(Path(folder).resolve())
+
+
+@app.command()
+def pattern(
+    archive: Annotated[list[Path], typer.Option(help="Synthetic archive to learn from; may be repeated.")],
+    out: Out,
+    validation: Annotated[list[Path], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
+    start: Start = None,
+    minutes: Minutes = None,
+    config: Settings = None,
+    seed: Seed = 0,
+) -> None:
+    """Train the pattern extraction on crops and their ring masks."""
+    from pusa.pattern.train import PatternTraining, loop
+
+    folders = {
+        name: [str(folder.resolve()) for folder in given]
+        for name, given in (("archives", archive), ("validation", validation))
+    }
+    _train((PatternTraining, loop), config, out, **folders, start=start, minutes=minutes, seed=seed)
+
+
+@app.command()
+def embedding(
+    out: Out, start: Start = None, minutes: Minutes = None, config: Settings = None, seed: Seed = 0
+) -> None:
+    """Train the patch network on artificial coats."""
+    from pusa.embedding.train import EmbeddingTraining, loop
+
+    _train((EmbeddingTraining, loop), config, out, start=start, minutes=minutes, seed=seed)

@@ -1,0 +1,282 @@
+"""Training of the patch network on synthetic coats, without Ray: training/embedding.py runs `loop` in Ray Train's workers.
+
+A class is a place on a coat; its members are that place as it would come out of the extraction in different photos: turned,
+shifted, seen at an angle, with thicker or thinner lines, gaps, blobs, and parts hidden. Every coat is drawn from a seed, so there
+are no files of patches, and as many classes as wanted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from pydantic import Field
+from pytorch_metric_learning.losses import SphereFaceLoss
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pusa import weights
+from pusa.config import Config
+from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
+from pusa.embedding.network import DIMENSIONS, PatchNetwork
+from pusa.pattern import extract, patches
+from pusa.segmentation.train import learning_rate_factor
+from pusa.synthetic.coats import ring_map
+
+Report = Callable[[dict[str, Any], Path | None], None]
+OVERSAMPLING = 2  # patterns are kept at twice the normal line thickness, so that turning them does no harm
+COAT_SIZE = 480  # px of a body length on the coats drawn here: lines of about 5 px
+
+
+class EmbeddingTraining(Config):
+    """Settings of a training run. The defaults work from scratch; `PAPER` is the schedule of the paper."""
+
+    coats: int = Field(200, gt=0)  # of different animals, 7 classes each
+    versions: int = Field(6, gt=1)  # ways in which a coat's pattern comes out: line thickness, gaps, noise
+    validation_places: int = 600  # on coats never trained on, two members each
+    out: Path = Path("embedding.safetensors")  # the weights; the state to resume from lies in OUT.checkpoint/
+    start: str | None = None  # weights to fine-tune, such as starter/embedding; None: from scratch
+    network: dict[str, Any] = Field({"width": 32})  # see PatchNetwork; 64 is the paper's ResNet-18
+    steps: int = Field(4000, gt=0)
+    minutes: float | None = None  # ends after this time at the latest; rate and margin follow
+    epoch_steps: int = Field(250, gt=0)  # report, validation and checkpoint after so many steps
+    batch: int = Field(64, gt=1)
+    learning_rate: float = 1e-3  # peak, AdamW with AMSGrad
+    schedule: Literal["cosine", "drop"] = "cosine"  # "drop": constant, x 0.15 after three fifths
+    warm_up: float = 0.03  # fraction of the run over which the rate rises (cosine only)
+    weight_decay: float = 1e-3
+    margin: int = 4  # of SphereFace: the angle to the own class counts so many times
+    margin_warm_up: float = 0.5  # fraction of the run over which the margin sets in; 0 = at once
+    scale: float = 16.0  # of the cosines in the softmax; vectors have length 1, not the free length of the paper
+    workers: int = 1  # processes that draw members; 0 does it between the steps
+    seed: int = 0
+    device: str = "auto"
+
+
+# 100 classes, 10,000 patches, 5 epochs in batches of 32. Made for a network that is trained already: not from scratch.
+PAPER = EmbeddingTraining(
+    coats=15, steps=1563, epoch_steps=313, batch=32, learning_rate=1e-5, schedule="drop", margin_warm_up=0,
+    network={"width": 64},
+)  # fmt: skip
+
+
+class SphereFace(SphereFaceLoss):
+    """SphereFace (Liu 2017) whose margin can set in gradually: `share` 0 is plain softmax over cosines, 1 the full margin."""
+
+    share = 1.0
+
+    def modify_cosine_of_target_classes(self, cosine_of_target_classes: Tensor) -> Tensor:
+        full = super().modify_cosine_of_target_classes(cosine_of_target_classes)
+        return self.share * full + (1 - self.share) * cosine_of_target_classes
+
+
+@dataclass(frozen=True)
+class Coat:
+    """One animal: its pattern in several versions (H, W) uint8 with lines OVERSAMPLING x 2 px thick, the scale of each (its
+    pixels per pixel of the first drawing), and the centres (n, 2) of its places, x, y in pixels of the drawing."""
+
+    versions: list[np.ndarray]
+    scales: list[float]
+    places: np.ndarray
+
+
+def draw_coat(rng: np.random.Generator, versions: int) -> Coat:
+    """A coat, its versions with thickness normalised as in the extraction, and its places: apart by about a patch."""
+    drawn = ring_map(rng)
+    thinner = cv2.erode(drawn.astype(np.uint8), np.ones((3, 3), np.uint8))  # as thick as in photos of the same animals
+    rings = patches.resize(thinner > 0, (COAT_SIZE, round(drawn.shape[0] * COAT_SIZE / drawn.shape[1])))
+    around = np.pad(rings, ((COAT_SIZE // 4, COAT_SIZE // 4), (0, 0)), mode="wrap")  # theta is periodic
+    config = extract.PatternConfig(line_thickness=2.0 * OVERSAMPLING)
+    normalised = [extract.normalise_thickness(_worn(around, rng), config) for _ in range(versions)]
+    # Blurred, so that reading every second pixel means reading all.
+    pictures = [cv2.GaussianBlur(p.astype(np.uint8) * 255, (0, 0), 0.7) for p, _ in normalised]
+    return Coat(pictures, [scale for _, scale in normalised], _places(around, rng))
+
+
+def _worn(rings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A pattern as another photo shows it: lines thicker or thinner by up to a half, here and there missing or thickened."""
+    h, w = rings.shape
+    soft = cv2.GaussianBlur(rings.astype(np.float32), (0, 0), rng.uniform(1.0, 2.2))
+    coarse = rng.normal(0, rng.uniform(0.03, 0.12), (h // 12, w // 12)).astype(np.float32)
+    uneven = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
+    return soft + uneven > rng.uniform(0.32, 0.55)
+
+
+def _places(rings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Centres (n, 2) of places on a jittered grid, a patch apart, where the pattern is dense enough to give patches."""
+    side = round(patches.SIZE * extract.thickness(rings) / 2)  # of a patch, in pixels of the drawing
+    offset = rng.uniform(0, side, 2)
+    xs = np.arange(offset[0], rings.shape[1], side)
+    ys = np.arange(COAT_SIZE // 4 + offset[1] / 2, rings.shape[0] - COAT_SIZE // 4, side)
+    density = cv2.blur(rings.astype(np.float32), (side, side), borderType=cv2.BORDER_CONSTANT)
+    return np.array([(x, y) for y in ys for x in xs if density[int(y), int(x)] >= 0.15]).reshape(-1, 2)
+
+
+def member(coat: Coat, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One member of a class: patch (64, 64) bool around `place` (2,) of one version of the coat, chosen by chance."""
+    v = int(rng.integers(len(coat.versions)))
+    half = patches.SIZE / 2
+    angle = np.deg2rad(rng.uniform(-25, 25))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    # Thickness is measured on the whole animal, so the scale of a place is right to some 15 % only.
+    scale = np.exp(rng.uniform(-0.15, 0.15)) / OVERSAMPLING
+    # Seen at an angle, the coat is shortened in one direction, mostly across the body.
+    foreshortening = np.diag([1 - 0.2 * rng.random() ** 2, 1 - 0.4 * rng.random() ** 2])
+    linear = turn @ foreshortening * scale
+    matrix = np.eye(3)
+    matrix[:2, :2] = linear
+    # A patch's grid does not know the place: the nearest patch is off by half a stride at most.
+    matrix[:2, 2] = half + rng.uniform(-16, 16, 2) - linear @ (place * coat.scales[v])
+    perspective = np.eye(3)
+    perspective[2, :2] = rng.normal(0, 0.0008, 2)
+    perspective[2, 2] = 1 - perspective[2, :2].sum() * half  # the centre stays at scale 1
+    view = cv2.warpPerspective(coat.versions[v], perspective @ matrix, (patches.SIZE, patches.SIZE), flags=cv2.INTER_LINEAR)
+    return _disturb(view >= 128, rng)
+
+
+def _disturb(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Gaps, blobs, foreign lines, and now and then a side of the patch that is hidden."""
+    picture = patch.astype(np.uint8)
+    for value, mean in ((0, 2.0), (1, 0.7)):
+        for _ in range(rng.poisson(mean)):
+            x, y, radius = *rng.integers(0, patches.SIZE, 2).tolist(), int(rng.integers(1, 6))
+            cv2.circle(picture, (x, y), radius if value == 0 else min(radius, 3), value, -1)
+    for _ in range(rng.poisson(0.5)):
+        ends = rng.integers(0, patches.SIZE, 2), rng.normal(0, 10, 2)
+        first, last = ends[0].tolist(), (ends[0] + ends[1]).astype(int).tolist()
+        cv2.line(picture, first, last, 1, 2)
+    if rng.random() < 0.25:
+        normal = rng.normal(0, 1, 2)
+        grid = np.mgrid[: patches.SIZE, : patches.SIZE] - patches.SIZE / 2
+        distance = np.tensordot(normal / np.linalg.norm(normal), grid, 1)
+        picture[distance > rng.uniform(10, 30)] = 0
+    return picture > 0
+
+
+@dataclass(frozen=True)
+class Places:
+    """Coats and the classes on them: class c is the place `where[c]` = (coat, number of the place)."""
+
+    coats: list[Coat]
+    where: list[tuple[int, int]]
+
+    def member(self, c: int, rng: np.random.Generator) -> np.ndarray:
+        coat, place = self.where[c]
+        return member(self.coats[coat], self.coats[coat].places[place], rng)
+
+
+def draw_places(seed: tuple[int, ...], coats: int, versions: int) -> Places:
+    """All places of `coats` new coats; the same seed gives the same."""
+    drawn = [draw_coat(np.random.default_rng((*seed, i)), versions) for i in range(coats)]
+    return Places(drawn, [(i, j) for i, coat in enumerate(drawn) for j in range(len(coat.places))])
+
+
+class TrainingPatches(Dataset):
+    """Members of random classes for ever: item p is fixed by (seed, p), so a resumed run goes on as if never stopped."""
+
+    def __init__(self, places: Places, seed: int) -> None:
+        self.places, self.seed = places, seed
+
+    def __getitem__(self, p: int) -> tuple[Tensor, int]:
+        rng = np.random.default_rng((self.seed, p))
+        c = int(rng.integers(len(self.places.where)))
+        return torch.from_numpy(self.places.member(c, rng))[None], c
+
+
+def retrieval(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
+    """How often gallery row i is the nearest to query row i, or among the five nearest, and the mean reciprocal rank (with
+    one right answer each, the mean average precision). Rows (n, d) of length 1."""
+    similarity = queries @ gallery.T
+    rank = 1 + (similarity > np.diag(similarity)[:, None]).sum(axis=1)
+    return {"recall@1": float((rank == 1).mean()), "recall@5": float((rank <= 5).mean()), "mAP": float((1 / rank).mean())}
+
+
+def held_out_pairs(config: EmbeddingTraining) -> tuple[np.ndarray, np.ndarray]:
+    """Two members (n, 64, 64) bool each of n = `validation_places` places on coats that training never sees."""
+    enough = -(-config.validation_places // 4)
+    places = draw_places((config.seed, 1), enough, config.versions)
+    rng = np.random.default_rng((config.seed, 2))
+    n = min(config.validation_places, len(places.where))
+    first, second = (np.stack([places.member(c, rng) for c in range(n)]) for _ in range(2))
+    return first, second
+
+
+def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) -> Path:
+    """Trains, calls `report(metrics, checkpoint folder)` after every `epoch_steps`, and returns the file of weights.
+
+    `resume`: a checkpoint folder of a run with the same settings; the run goes on as if it had never stopped (where it is
+    measured in steps, not minutes).
+    """
+    places = draw_places((config.seed, 0), config.coats, config.versions)
+    pairs = held_out_pairs(config) if config.validation_places else None
+    torch.manual_seed(config.seed)
+    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    settings = config.network
+    if config.start is not None:
+        stored = weights.load(config.start, "embedding")
+        settings = stored.settings["network"]
+    network = PatchNetwork(**settings)
+    if config.start is not None:
+        weights.load_into(network, stored)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    loss_of = SphereFace(len(places.where), DIMENSIONS, margin=config.margin, scale=config.scale).to(device)
+    optimizer = torch.optim.AdamW(
+        [*network.parameters(), *loss_of.parameters()], weight_decay=config.weight_decay, amsgrad=True
+    )
+    step, elapsed = 0, 0.0
+    if resume is not None:
+        state = torch.load(Path(resume) / "state.pt", map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        loss_of.load_state_dict(state["loss"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, elapsed = state["step"], state["elapsed"]
+
+    order = range(step * config.batch, config.steps * config.batch)
+    data = TrainingPatches(places, config.seed)
+    batches = iter(DataLoader(data, config.batch, sampler=order, num_workers=config.workers))
+    began, checkpoint = time.monotonic() - elapsed, config.out.with_suffix(".checkpoint")
+    done = False
+    while not done:
+        network.train()
+        losses = []
+        for found, labels in batches:
+            elapsed = time.monotonic() - began
+            progress = max(step / config.steps, elapsed / 60 / config.minutes if config.minutes else 0)
+            for group in optimizer.param_groups:
+                group["lr"] = config.learning_rate * rate_factor(config, progress)
+            loss_of.share = min(progress / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
+            x = found.to(device).float().contiguous(memory_format=torch.channels_last)
+            loss = loss_of(network(x), labels.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+            losses.append(float(loss.detach()))
+            step += 1
+            done = step >= config.steps or progress >= 1
+            if done or step % config.epoch_steps == 0:
+                break
+        elapsed = time.monotonic() - began
+        measured: dict[str, Any] = {"step": step, "minutes": elapsed / 60, "loss": float(np.mean(losses))}
+        if pairs is not None:
+            embedder = PatchEmbedder(EmbeddingConfig(device=config.device), network=network)
+            measured |= retrieval(embedder.embed(pairs[0]), embedder.embed(pairs[1]))
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        state = {"network": network.state_dict(), "loss": loss_of.state_dict(), "optimizer": optimizer.state_dict()}
+        torch.save(state | {"step": step, "elapsed": elapsed}, checkpoint / "state.pt")
+        weights.save(config.out, "embedding", {"network": settings}, network.state_dict())
+        report(measured, checkpoint)
+    return config.out
+
+
+def rate_factor(config: EmbeddingTraining, progress: float) -> float:
+    """What the learning rate is multiplied by when `progress` (0 to 1) of the run is over."""
+    if config.schedule == "drop":
+        return 1.0 if progress < 0.6 else 0.15
+    return learning_rate_factor(progress, config.warm_up)

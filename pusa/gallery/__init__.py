@@ -1,0 +1,1 @@
+"""The gallery: the known individuals, their encounters, and the search for the nearest ones."""

@@ -1,0 +1,232 @@
+"""The store of a gallery: LanceDB tables in a local folder or on object storage.
+
+    about        key, value: format version, and the SHA-256 of the codebook and of the weights behind it
+    individuals  one row a known animal
+    encounters   one row an enrolled encounter, its Fisher vector in float16
+
+Vectors compare only under the codebook that made them, so a gallery belongs to one codebook for ever. Object storage
+takes its credentials and endpoint from the environment, as LanceDB documents (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pusa.errors import UserError
+from pusa.fisher.codebook import Codebook
+
+FORMAT = "1"
+NOT_NAMES = ("", "unknown", "na", "n/a", "nan", "none", "null")  # what tables write where nobody knows the animal
+
+INDIVIDUALS = pa.schema({"individual": pa.string(), "enrolled_at": pa.timestamp("ms")})  # UTC
+
+
+def encounters_schema(length: int) -> pa.Schema:
+    """Columns of the encounters table for Fisher vectors of `length` numbers; the key is (run, encounter_id)."""
+    return pa.schema(
+        {
+            "run": pa.string(),  # where it comes from: the URI of a run, or any name of a collection
+            "encounter_id": pa.string(),
+            "individual": pa.string(),  # null where nobody has said yet
+            "sequence_id": pa.string(),
+            "place": pa.string(),
+            "taken_from": pa.timestamp("ms"),  # local times of the first and the last photo
+            "taken_to": pa.timestamp("ms"),
+            "side": pa.string(),
+            "n_patches": pa.int32(),
+            "fisher": pa.list_(pa.float16(), length),  # null where the encounter has no patch: kept, never found
+            "thumbnail": pa.binary(),  # JPEG of one crop
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a search needs of a gallery: its E encounters with a vector and a name, in order of their key."""
+
+    runs: list[str]
+    encounter_ids: list[str]
+    individuals: list[str]
+    fisher: np.ndarray  # (E, 2 K D) float16
+
+
+class Gallery:
+    """An open gallery; make one with `Gallery.create`, find one with `Gallery.open`."""
+
+    def __init__(self, uri: str, database: lancedb.DBConnection) -> None:
+        self.uri = uri
+        self.individuals = database.open_table("individuals")
+        self.encounters = database.open_table("encounters")
+        about = database.open_table("about").to_arrow().to_pydict()
+        self.about: dict[str, str] = dict(zip(about["key"], about["value"], strict=True))
+
+    @staticmethod
+    def exists(uri: str) -> bool:
+        """Whether there is a gallery at `uri`."""
+        if "://" not in uri and not Path(uri).is_dir():
+            return False  # connecting would make the folder
+        return "about" in _tables(_connect(uri), uri)
+
+    @classmethod
+    def create(cls, uri: str, codebook: Codebook) -> Gallery:
+        """A new, empty gallery for the vectors of a saved codebook. Raises UserError where one is already there."""
+        if not codebook.digest:
+            raise ValueError("the codebook has no digest: save it and load it")
+        if cls.exists(uri):
+            raise UserError(f"{uri} is a gallery already. Enroll into it, or give another folder.")
+        database = _connect(uri)
+        about = {"format": FORMAT, "length": str(codebook.length), "codebook": codebook.digest, **codebook.made_with}
+        try:
+            database.create_table("individuals", schema=INDIVIDUALS, exist_ok=True)
+            database.create_table("encounters", schema=encounters_schema(codebook.length), exist_ok=True)
+            # Last: a gallery whose making was cut short has no `about`, and is made anew.
+            database.create_table("about", pa.table({"key": list(about), "value": list(about.values())}))
+        except (OSError, RuntimeError, ValueError) as e:
+            raise UserError(f"Cannot make a gallery at {uri}: {_first_line(e)}") from e
+        return cls(uri, database)
+
+    @classmethod
+    def open(cls, uri: str, codebook: Codebook | None = None) -> Gallery:
+        """An existing gallery. Raises UserError where there is none, or it belongs to another codebook."""
+        if not cls.exists(uri):
+            raise UserError(f"There is no gallery at {uri}. `pusa gallery enroll RUN --gallery {uri}` makes one.")
+        gallery = cls(uri, _connect(uri))
+        if gallery.about.get("format") != FORMAT:
+            raise UserError(
+                f"{uri} has the gallery format {gallery.about.get('format')}; this version of Pusa reads {FORMAT}."
+            )
+        if codebook is not None:
+            gallery.check(codebook.digest)
+        return gallery
+
+    def check(self, codebook_digest: str) -> None:
+        """Raises UserError unless the gallery's vectors were made with this codebook."""
+        if codebook_digest != self.about["codebook"]:
+            raise UserError(
+                f"The gallery {self.uri} was made with the codebook {self.about['codebook'][:12]}, these encounters with "
+                f"{codebook_digest[:12]}: their vectors cannot be compared. Process the photos with the gallery's "
+                "codebook, or enroll its animals anew into another gallery."
+            )
+
+    def enroll(self, rows: pa.Table) -> int:
+        """Adds encounters, or replaces those of the same (run, encounter_id), and returns how many rows that was.
+
+        `rows` has columns of `encounters_schema`, at least run and encounter_id; `fisher` may be a list of any length
+        type. Named individuals that are new are added. Raises UserError for a row without key, the same key twice, a
+        name that is none ("unknown", "NA", ...), or a vector of another length; nothing is written then.
+        """
+        rows = self._checked(rows)
+        if not len(rows):
+            return 0
+        names = pc.unique(rows["individual"]).drop_null()
+        now = pa.array([datetime.now(UTC).replace(tzinfo=None)] * len(names), pa.timestamp("ms"))
+        known = pa.table([names, now], schema=INDIVIDUALS)
+        # Individuals first: cut short in between, the store holds an animal without encounters, which hurts nobody.
+        self.individuals.merge_insert("individual").when_not_matched_insert_all().execute(known)
+        upsert = self.encounters.merge_insert(["run", "encounter_id"])
+        upsert.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        return len(rows)
+
+    def _checked(self, rows: pa.Table) -> pa.Table:
+        length = int(self.about["length"])
+        schema = encounters_schema(length)
+        foreign = sorted(set(rows.column_names) - set(schema.names))
+        if foreign:
+            raise ValueError(f"a gallery's encounters have no columns {foreign}")
+        columns: dict[str, Any] = {name: rows[name].combine_chunks() for name in rows.column_names}
+        keys = list(zip(columns["run"].to_pylist(), columns["encounter_id"].to_pylist(), strict=True))
+        if any(not part for key in keys for part in key):
+            raise UserError("An encounter to be enrolled has no run or no encounter_id.")
+        twice = [key for key, n in Counter(keys).items() if n > 1]
+        if twice:
+            raise UserError(f"The encounter {twice[0][1]} of {twice[0][0]} is given twice. Enroll it once.")
+        names = columns.get("individual", pa.nulls(len(rows), pa.string())).to_pylist()
+        wrong = [name for name in names if name is not None and name.strip().lower() in NOT_NAMES]
+        if wrong:
+            raise UserError(
+                f"{wrong[0]!r} is not the name of an individual. Leave the name out where the animal is not known."
+            )
+        if "fisher" in columns:
+            columns["fisher"] = _fixed(columns["fisher"], length)
+        arrays = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(len(rows), f.type) for f in schema]
+        return pa.table(arrays, schema=schema)
+
+    def vectors(self) -> Vectors:
+        """All encounters that can be found, read into memory: 256 KB each at 131,072 numbers."""
+        found = (
+            self.encounters.search()
+            .where("individual IS NOT NULL AND fisher IS NOT NULL")
+            .select(["run", "encounter_id", "individual", "fisher"])
+            .to_arrow()
+        )
+        # LanceDB returns rows in no promised order.
+        order = pc.sort_indices(found, [("run", "ascending"), ("encounter_id", "ascending")])
+        keys = found.select(["run", "encounter_id", "individual"]).take(order)
+        fisher = np.empty((len(found), int(self.about["length"])), np.float16)
+        position = np.argsort(order.to_numpy())
+        begin = 0
+        for chunk in found["fisher"].chunks:
+            rows = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
+            fisher[position[begin : begin + len(chunk)]] = rows
+            begin += len(chunk)
+        return Vectors(
+            keys["run"].to_pylist(), keys["encounter_id"].to_pylist(), keys["individual"].to_pylist(), fisher
+        )
+
+    def thumbnail(self, individual: str) -> bytes | None:
+        """A JPEG of an individual, from its encounter with the most patches; None where it has no picture."""
+        quoted = individual.replace("'", "''")
+        found = (
+            self.encounters.search()
+            .where(f"individual = '{quoted}' AND thumbnail IS NOT NULL")
+            .select(["run", "encounter_id", "n_patches", "thumbnail"])
+            .to_arrow()
+        )
+        order = [("n_patches", "descending"), ("run", "ascending"), ("encounter_id", "ascending")]
+        return found.sort_by(order)["thumbnail"][0].as_py() if len(found) else None
+
+    def counts(self) -> dict[str, int]:
+        """Individuals, encounters, and the encounters without a name or without a vector."""
+        return {
+            "individuals": self.individuals.count_rows(),
+            "encounters": self.encounters.count_rows(),
+            "without_name": self.encounters.count_rows("individual IS NULL"),
+            "without_vector": self.encounters.count_rows("fisher IS NULL"),
+        }
+
+
+def _fixed(fisher: pa.Array, length: int) -> pa.Array:
+    """Fisher vectors as fixed-size lists; null stays null. Raises UserError for another length."""
+    lengths = pc.unique(pc.list_value_length(fisher)).drop_null().to_pylist()
+    if lengths not in ([], [length]):
+        raise UserError(
+            f"Expected Fisher vectors of {length} numbers, got {lengths}: they were made with another codebook."
+        )
+    return fisher.cast(pa.list_(pa.float16(), length))
+
+
+def _connect(uri: str) -> lancedb.DBConnection:
+    try:
+        return lancedb.connect(uri)
+    except (OSError, RuntimeError, ValueError) as e:
+        raise UserError(f"Cannot open the gallery {uri}: {_first_line(e)}") from e
+
+
+def _tables(database: lancedb.DBConnection, uri: str) -> list[str]:
+    try:
+        return list(database.list_tables().tables)
+    except (OSError, RuntimeError, ValueError) as e:
+        raise UserError(f"Cannot open the gallery {uri}: {_first_line(e)}") from e
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].split(", /")[0]

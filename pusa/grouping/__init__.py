@@ -1,0 +1,1 @@
+"""Individual grouping: which instances of one sequence are the same animal."""
