@@ -8,8 +8,13 @@ import sys
 import typer
 from rich.console import Console
 
+import commands.codebook
+import commands.evaluate
+import commands.gallery
+import commands.identify
 import commands.index
 import commands.process
+import commands.report
 import commands.synth
 import commands.train
 from pusa import __version__
@@ -25,6 +30,11 @@ app = typer.Typer(
 app.command("index")(commands.index.index)
 app.command("synth")(commands.synth.synth)
 app.command("process")(commands.process.process)
+app.command("identify")(commands.identify.identify)
+app.command("report")(commands.report.report)
+app.add_typer(commands.gallery.app, name="gallery")
+app.add_typer(commands.codebook.app, name="codebook")
+app.add_typer(commands.evaluate.app, name="evaluate")
 app.add_typer(commands.train.app, name="train")
 
 

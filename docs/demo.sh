@@ -9,7 +9,7 @@ step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 rm -rf "$out"
 step pusa synth "$out/archive"
 step pusa process "$out/archive/photos" --out "$out/run" --deployments "$out/archive/deployments.csv"
-step pusa gallery enroll "$out/run" --gallery "$out/gallery" --individuals "$out/archive/truth/instances.json" --share 0.5
+step pusa gallery enroll "$out/run" --gallery "$out/gallery" --individuals "$out/archive/truth/instances.json" --until DATE
 step pusa identify "$out/run" --gallery "$out/gallery"
 step pusa report "$out/run" --gallery "$out/gallery"
 step pusa evaluate run "$out/run" --truth "$out/archive/truth/instances.json"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ from pusa.config import Config
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.encounters import EncounterBuilder, EncounterConfig
 from pusa.errors import UserError
-from pusa.grouping.descriptor import DescriptorConfig, Describer
+from pusa.fisher.codebook import Codebook
+from pusa.grouping.descriptor import Describer, DescriptorConfig
 from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.records import Run
 from pusa.segmentation.detect import CropConfig, PhotoDetector
@@ -74,19 +75,19 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
     where the run was begun with other settings or weights: results hold for these, never for a name alone.
     """
     run = Run(out)
-    names = {
-        "pattern": config.pattern.weights,
-        "embedding": config.embedding.weights,
-        "codebook": config.encounters.codebook,
-    }
+    names = {"pattern": config.pattern.weights, "embedding": config.embedding.weights}
     if given is None:
         names["segmentation"] = config.segmentation.weights
-    basis = {
+    if config.encounters.codebook:
+        names["codebook"] = config.encounters.codebook
+    basis: dict[str, Any] = {
         "archive": archive,
         "config": config.model_dump(mode="json"),
         "weights": {kind: weights.digest(weights.find(name)) for kind, name in names.items()},
         "instances": weights.digest(Path(given)) if given else None,
     }
+    if config.encounters.codebook:
+        Codebook.load(config.encounters.codebook).check(basis["weights"])
     if run.exists():
         old = run.manifest()
         changed = [key for key in basis if old.get(key) != basis[key]]

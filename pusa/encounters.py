@@ -22,7 +22,7 @@ class EncounterConfig(Config):
     """Settings of grouping and encoding."""
 
     grouping: GroupingConfig = GroupingConfig()
-    codebook: str = "starter/codebook"
+    codebook: str | None = "starter/codebook"  # null groups only: what `pusa codebook fit` needs of a new embedding
 
 
 class EncounterBuilder:
@@ -36,7 +36,7 @@ class EncounterBuilder:
     def __init__(self, config: EncounterConfig, threads: int | None = None) -> None:
         set_threads(threads)
         self.config = config
-        self.codebook = Codebook.load(config.codebook)
+        self.codebook = Codebook.load(config.codebook) if config.codebook else None
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         usable = pc.and_(pc.equal(photos["status"], "ok"), pc.is_null(photos["duplicate_of"]))
@@ -50,14 +50,14 @@ class EncounterBuilder:
             for number, members in enumerate(self.groups(nested))
         ]
         patches = [self.embeddings(members) for _, _, members in encounters]
-        vectors = fisher_vectors(self.codebook, patches)
+        vectors = fisher_vectors(self.codebook, patches) if self.codebook else [None] * len(patches)
         rows = [
             {
                 "encounter_id": f"{sequence_id}#{number}",
                 "sequence_id": sequence_id,
                 "instance_ids": [i["instance_id"] for i in members],
                 "n_patches": len(x),
-                "fisher": vector.astype(np.float16) if len(x) else None,
+                "fisher": vector.astype(np.float16) if vector is not None and len(x) else None,
             }
             for (sequence_id, number, members), x, vector in zip(encounters, patches, vectors, strict=True)
         ]

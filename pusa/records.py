@@ -187,6 +187,11 @@ class Run:
         self.uri = str(uri)
         self.fs, self.path = storage.locate(uri)
 
+    @property
+    def key(self) -> str:
+        """What names the run in a gallery: its URI, or its absolute path."""
+        return self.uri if "://" in self.uri else self.path
+
     def file(self, *parts: str) -> str:
         return "/".join((self.path, *parts))
 
@@ -227,6 +232,14 @@ class Run:
         if chosen is not None:
             schema = pa.schema([schema.field(c) for c in dict.fromkeys(c.split(".")[0] for c in chosen)])
         return schema.empty_table()
+
+    def embeddings(self) -> np.ndarray:
+        """The embeddings of all patches, (n, 512) float16, in the order of photo_id whatever order they were written in."""
+        parts: dict[str, np.ndarray] = {}
+        for batch in self.batches("photos", ["photo_id", "instances.list.element.embeddings"]):
+            for photo, found in zip(batch["photo_id"].to_pylist(), instances(batch), strict=True):
+                parts[photo] = np.concatenate([np.zeros(0, np.float16)] + [i["embeddings"] for i in found if i["embeddings"] is not None])
+        return np.concatenate([np.zeros(0, np.float16)] + [parts[photo] for photo in sorted(parts)]).reshape(-1, 512)
 
     def write(self, table: str, rows: pa.Table, name: str) -> None:
         """Writes RUN/<table>/<name>.parquet whole or not at all; an older file of that name is replaced."""

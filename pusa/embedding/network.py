@@ -13,7 +13,7 @@ DIMENSIONS = 512
 
 
 def soft_pool(x: Tensor, kernel: int = 3, stride: int = 2, padding: int = 1) -> Tensor:
-    """Mean of each window of x (B, C, H, W), weighted by the softmax of its values; what is beyond the edge has no weight."""
+    """Mean of each window of x (B, C, H, W), weighted by the softmax of its values; beyond the edge there is no weight."""
     lowest = torch.finfo(torch.float16).min  # finite: 0 x -inf would be NaN
     padded = F.pad(x, (padding,) * 4, value=lowest)
     height, width = ((n + 2 * padding - kernel) // stride + 1 for n in x.shape[-2:])
@@ -28,7 +28,7 @@ def soft_pool(x: Tensor, kernel: int = 3, stride: int = 2, padding: int = 1) -> 
 
 
 class GeM(nn.Module):
-    """Generalised mean over positions, (B, C, H, W) -> (B, C): p = 1 is the mean, p -> infinity the maximum; learnable."""
+    """Generalised mean over positions, (B, C, H, W) -> (B, C); p is learnable: 1 is the mean, infinity the maximum."""
 
     def __init__(self, p: float = 3.0) -> None:
         super().__init__()
@@ -41,9 +41,9 @@ class GeM(nn.Module):
 
 
 class SecondOrderAttention(nn.Module):
-    """Adds to each position a mixture of all positions, by their similarity (SOLAR, eq. 2): (B, C, H, W) unchanged in shape.
+    """Adds to each position of (B, C, H, W) a mixture of all positions, by their similarity (SOLAR, eq. 2).
 
-    Starts as the identity: the last convolution is 0.
+    Starts as the identity: the last convolution is 0. `reduction`: C / channels within.
     """
 
     def __init__(self, channels: int, reduction: int) -> None:
@@ -86,8 +86,8 @@ class PatchNetwork(nn.Module):
     """(B, 1, 64, 64) patches in [0, 1] -> (B, 512) float32 of length 1.
 
     `width`: channels of the first stage (64 = ResNet-18, 32 = half width); doubled at each of four stages.
-    `stem_stride`, `last_stride`: of the first convolution and of stage 4. ResNet-18's 2 and 2 leave a patch of 64 px a map of
-    2 x 2 at the end; `last_stride` 1 keeps 4 x 4, `stem_stride` 1 doubles the maps of all stages.
+    `stem_stride`, `last_stride`: of the first convolution and of stage 4. ResNet-18's 2 and 2 leave a patch of 64 px a
+    map of 2 x 2 at the end; `last_stride` 1 keeps 4 x 4, `stem_stride` 1 doubles the maps of all stages.
     """
 
     def __init__(self, width: int = 64, stem_stride: int = 2, last_stride: int = 2) -> None:

@@ -124,6 +124,16 @@ class Codebook:
             raise UserError("An embedding holds NaN or infinity: process the archive again, and report it if it stays.")
         return projected
 
+    def check(self, used: Mapping[str, str]) -> None:
+        """Raises UserError where the weights in use (SHA-256 by kind) are not those that the codebook was fitted behind."""
+        for kind, digest in self.made_with.items():
+            if used.get(kind) != digest:
+                raise UserError(
+                    f"The codebook was fitted behind other {kind} weights ({digest[:12]}) than these "
+                    f"({used.get(kind, 'none')[:12]}). Fit one to them: process with `encounters: {{codebook: null}}`, "
+                    "then `pusa codebook fit RUN`."
+                )
+
     def to(self, device: torch.device | str) -> Codebook:
         mixture = Mixture(*(t.to(device) for t in (self.mixture.weights, self.mixture.means, self.mixture.variances)))
         return Codebook(self.center.to(device), self.axes.to(device), mixture, self.made_with, self.digest)

@@ -112,7 +112,7 @@ class Gallery:
         """Raises UserError unless the gallery's vectors were made with this codebook."""
         if codebook_digest != self.about["codebook"]:
             raise UserError(
-                f"The gallery {self.uri} was made with the codebook {self.about['codebook'][:12]}, these encounters with "
+                f"The gallery {self.uri} belongs to the codebook {self.about['codebook'][:12]}, these encounters to "
                 f"{codebook_digest[:12]}: their vectors cannot be compared. Process the photos with the gallery's "
                 "codebook, or enroll its animals anew into another gallery."
             )

@@ -1,7 +1,7 @@
 """Pattern extraction (method: section 3): the seal's rings as a binary mask, and the patches that identify it.
 
-Crop, background masked -> grey, tone mapping -> U-Net -> threshold -> opening, closing, specks removed -> pattern on the
-pixels of the crop box -> line thickness normalised to 2 px -> patches with enough white.
+Crop -> grey, tone mapping, background masked -> U-Net -> threshold -> opening, closing, specks removed -> pattern on
+the pixels of the crop box -> line thickness normalised to 2 px -> patches with enough white.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class PatternConfig(Config):
 
 
 def network_input(crop: np.ndarray, mask: np.ndarray, config: PatternConfig) -> np.ndarray:
-    """The network's input (h, w) uint8: `crop` (H, W, 3) RGB as grey, longer side `input_size`, tone-mapped, black where
-    `mask` (H, W) bool is not."""
+    """The network's input (h, w) uint8: `crop` (H, W, 3) RGB uint8 in grey, longer side `input_size`, tone-mapped, and
+    black outside `mask` (H, W) bool."""
     height, width = mask.shape
     factor = config.input_size / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -76,8 +76,10 @@ def pad(grey: np.ndarray) -> np.ndarray:
 
 
 def binary_mask(probability: np.ndarray, mask: np.ndarray, config: PatternConfig) -> np.ndarray:
-    """Pattern (H, W) bool of a probability map (H, W) in [0, 1] inside the seal's `mask` (H, W) bool: threshold, opening,
-    closing, removal of specks."""
+    """Pattern (H, W) bool of a probability map (H, W) in [0, 1] inside the seal's `mask` (H, W) bool.
+
+    Threshold, opening, closing, removal of specks, in this order.
+    """
     pattern = ((probability >= config.threshold) & mask).astype(np.uint8)
     for operation, size in ((cv2.MORPH_OPEN, config.opening), (cv2.MORPH_CLOSE, config.closing)):
         if size:
@@ -133,9 +135,13 @@ class PatternExtractor:
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)
-        todo = [i for row in nested for i in row if i["crop"] is not None]
-        inputs, masks = [], []
-        for instance in todo:
+        todo, inputs, masks = [], [], []
+        for instance in (i for row in nested for i in row if i["crop"] is not None):
+            x0, y0, x1, y1 = instance["crop_box"]
+            if max(x1 - x0, y1 - y0) < self.config.min_side:
+                instance |= _unusable("too small")
+                continue
+            todo.append(instance)
             crop = photo_files.decode_jpeg(instance["crop"])
             masks.append(_mask_of(instance, crop.shape[:2]))
             inputs.append(network_input(crop, masks[-1], self.config))
@@ -160,15 +166,12 @@ class PatternExtractor:
 
     def _describe(self, instance: dict, mask: np.ndarray, probability: np.ndarray) -> dict:
         x0, y0, x1, y1 = (int(v) for v in instance["crop_box"])
-        width, height = x1 - x0, y1 - y0
-        if max(width, height) < self.config.min_side:
-            return _unusable("too small")
         inside = patches.resize(mask, probability.shape[::-1])
         small = binary_mask(probability, inside, self.config)
         fraction = float(small.sum() / max(int(inside.sum()), 1))
         if fraction < self.config.min_fraction:
             return _unusable("no pattern", fraction)
-        pattern = patches.resize(small, (width, height))
+        pattern = patches.resize(small, (x1 - x0, y1 - y0))
         normalised, _ = normalise_thickness(pattern, self.config)
         _, boxes = patches.extract(normalised, self.config.patches)
         return {

@@ -1,8 +1,8 @@
 """Patches of a pattern: squares on a regular grid over the pattern with lines of normal thickness.
 
-The pattern of an instance is stored on the pixels of its crop box, whatever its size; its patches are cut from that pattern
-resized so that its lines are 2 px thick. The boxes of the patches, in photo pixels, say everything: `cut` finds the
-resized pattern and the grid again from them, exactly, so the embedding needs no setting of the extraction.
+The pattern of an instance is stored on the pixels of its crop box, whatever its size; its patches are cut from that
+pattern resized so that its lines are 2 px thick. The boxes of the patches, in photo pixels, say everything: `cut` finds
+the resized pattern and the grid again from them, exactly, so the embedding needs no setting of the extraction.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class PatchConfig(Config):
 def grid(shape: tuple[int, int], stride: int) -> np.ndarray:
     """Boxes (n, 4) int64 of all patches on a picture of `shape` (h, w): x0, y0, x1, y1, row by row.
 
-    A regular grid in the middle: the margin that is left over, under one stride a side, is shared by both ends (the seal's
-    outline is there anyway). A side shorter than a patch has one patch, which reaches over its end: `windows` pads black.
+    A regular grid in the middle: what is left over, less than a stride, is shared by both ends, where the seal's outline
+    is anyway. A side shorter than a patch has one patch, which reaches over its end: `windows` pads black.
     """
 
     def starts(length: int) -> range:
@@ -38,7 +38,7 @@ def grid(shape: tuple[int, int], stride: int) -> np.ndarray:
 
 
 def windows(pattern: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """The pixels (n, 64, 64) bool of `boxes` (n, 4) int in `pattern` (H, W) bool; black beyond the bottom and right edge."""
+    """The pixels (n, 64, 64) bool of `boxes` (n, 4) int in `pattern` (H, W) bool; black beyond the bottom and right."""
     height, width = pattern.shape
     padded = np.pad(pattern, ((0, max(SIZE - height, 0)), (0, max(SIZE - width, 0))))
     every = np.lib.stride_tricks.sliding_window_view(padded, (SIZE, SIZE))
@@ -61,8 +61,8 @@ def extract(pattern: np.ndarray, config: PatchConfig) -> tuple[np.ndarray, np.nd
 def resize(pattern: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """The pattern (H, W) bool at `size` (width, height): a pixel is white where at least half of its area is."""
     shrinks = size[0] < pattern.shape[1]
-    grey = cv2.resize(pattern.astype(np.float32), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return grey >= 0.5
+    grey = pattern.astype(np.uint8) * np.uint8(255)
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR) >= 128
 
 
 def to_photo(boxes: np.ndarray, size: tuple[int, int], crop_box: np.ndarray) -> np.ndarray:

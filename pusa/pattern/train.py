@@ -1,4 +1,4 @@
-"""Training of the U-Net on crops with ring masks, without Ray: training/pattern.py runs `loop` in Ray Train's workers."""
+"""Training of the U-Net on crops with ring masks: training/pattern.py runs `loop` in Ray Train's workers."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class PatternTraining(Config):
 
 @dataclass(frozen=True)
 class Example:
-    """A crop at the network's scale: layers (h, w, 3) uint8 = grey, mask of the seal (0, 255), mask of the rings (0, 255)."""
+    """A crop at the network's scale: layers (h, w, 3) uint8 = grey, mask of the seal, mask of the rings (0 or 255)."""
 
     layers: np.ndarray
 
@@ -171,16 +171,16 @@ def photometric(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Other light, contrast, sharpness and noise for a grey picture (H, W) uint8."""
     h, w = grey.shape
     value = grey.astype(np.float32) / 255
-    value = value ** np.exp(rng.normal(0, 0.3))
+    value = value ** np.exp(rng.normal(0, 0.2))
     middle = value.mean()
-    value = (value - middle) * rng.uniform(0.45, 1.3) + middle + rng.normal(0, 0.08)
-    lighting = cv2.resize(rng.normal(0, 0.08, (4, 4)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
+    value = (value - middle) * rng.uniform(0.6, 1.3) + middle + rng.normal(0, 0.05)
+    lighting = cv2.resize(rng.normal(0, 0.06, (4, 4)).astype(np.float32), (w, h), interpolation=cv2.INTER_CUBIC)
     value += lighting
     if rng.random() < 0.4:
         value = cv2.GaussianBlur(value, (0, 0), rng.uniform(0.4, 2.0))
     if rng.random() < 0.3:  # wet fur: glints
         spots = cv2.GaussianBlur((rng.random((h, w)) < 5e-4).astype(np.float32), (0, 0), rng.uniform(1, 3))
-        value += spots * rng.uniform(2, 8)
+        value += spots * rng.uniform(2, 6)
     value += rng.normal(0, rng.uniform(0, 0.05), value.shape).astype(np.float32)
     return (np.clip(value, 0, 1) * 255).astype(np.uint8)
 
@@ -200,7 +200,7 @@ class TrainingWindows(Dataset):
 
 
 def loss_of(logits: Tensor, rings: Tensor) -> Tensor:
-    """Binary cross entropy + Dice loss, logits and rings (B, 1, H, W). Dice over the batch: a blank example has none."""
+    """Binary cross entropy + Dice loss; logits and rings (B, 1, H, W). Dice is over the batch: blanks have none."""
     probability = logits.sigmoid()
     dice = (2 * (probability * rings).sum() + 1) / (probability.sum() + rings.sum() + 1)
     return F.binary_cross_entropy_with_logits(logits, rings) + 1 - dice
@@ -243,8 +243,8 @@ def evaluate(extractor: PatternExtractor, examples: list[Example]) -> dict[str, 
 def loop(config: PatternTraining, report: Report, resume: Path | None = None) -> Path:
     """Trains, calls `report(metrics, checkpoint folder)` after every `epoch_steps`, and returns the file of weights.
 
-    `resume`: a checkpoint folder of a run with the same settings; the run goes on as if it had never stopped (where it is
-    measured in steps, not minutes). Raises UserError for unusable data.
+    `resume`: a checkpoint folder of a run with the same settings; the run goes on as if it had never stopped (where it
+    is measured in steps, not minutes). Raises UserError for unusable data.
     """
     size = config.extraction.input_size
     share = -(-config.max_crops // max(len(config.archives), 1))

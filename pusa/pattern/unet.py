@@ -1,7 +1,7 @@
 """U-Net that finds the rings (Ronneberger 2015, in the form of the public seal pattern extractor, NORPPA).
 
-Grey crop in, probability of "ring" out. The public network has 64 base channels and was saved by Keras; the starter has few.
-Both are this class, so the Keras checkpoint is read directly.
+Grey crop in, probability of "ring" out. The public network has 64 base channels and was saved by Keras; the starter has
+few. Both are this class, so the Keras checkpoint is read directly.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Up(nn.Module):
 class UNet(nn.Module):
     """(B, 1, H, W) grey in [0, 1] -> (B, 1, H, W) logits of "ring"; H and W are multiples of 16.
 
-    `base` channels at the full resolution, doubled at each of four levels; dropout 0.5 behind the fourth and the bottom.
+    `base` channels at the full resolution, doubled at each of four levels; dropout 0.5 behind level 4 and the bottom.
     """
 
     def __init__(self, base: int = 64) -> None:
@@ -127,7 +127,7 @@ def _text(name: bytes | str) -> str:
 
 
 def load(name: str) -> UNet:
-    """The network of `name`: "starter/pattern", a .safetensors file of Pusa, or a Keras .hdf5 or .h5 file; evaluation mode."""
+    """The network of `name`, in evaluation mode: "starter/pattern", a .safetensors file, or a Keras .hdf5 or .h5 file."""
     if Path(name).suffix in (".hdf5", ".h5"):
         return read_keras(weights.find(name))
     stored = weights.load(name, "pattern")

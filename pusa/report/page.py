@@ -40,7 +40,7 @@ _TEMPLATES = jinja2.Environment(
 
 def write_report(
     run: Run,
-    thumbnail: Thumbnail = lambda individual: None,
+    thumbnail: Thumbnail | None = None,
     gallery: str | None = None,
     encounters_a_page: int = ENCOUNTERS,
 ) -> list[str]:
@@ -53,7 +53,7 @@ def write_report(
     overview = survey(run)
     encounters = _sorted(run.read("encounters", ["encounter_id", "sequence_id", "instance_ids", "n_patches"]))
     candidates = run.read("candidates")
-    deal = Dealer(run, overview.file_of, candidates, thumbnail)
+    deal = Dealer(run, overview.file_of, candidates, thumbnail or (lambda individual: None))
     cuts = cut(pc.list_value_length(encounters["instance_ids"]).to_pylist(), encounters_a_page)
     names = [page_name(number) for number in range(1, len(cuts) + 1)]
     about = _about(run, manifest, gallery) | {
@@ -63,6 +63,7 @@ def write_report(
         "with_pattern": pc.sum(pc.greater(encounters["n_patches"], 0)).as_py() or 0,
         "with_candidates": pc.count_distinct(candidates["encounter_id"]).as_py(),
         "calibrated": candidates["probability"].null_count < len(candidates),
+        "pictured": thumbnail is not None,
         "pages": names,
         "listed": LISTED,
     }

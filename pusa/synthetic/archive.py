@@ -1,4 +1,4 @@
-"""An archive as a survey brings it home, made up from a seed: photos in folders, EXIF, deployments, and the whole truth.
+"""An archive as a survey brings it home, made up from a seed: photos in folders, EXIF, deployments, and all the truth.
 
 OUT/photos/<place>/<date>/IMG_0001.JPG   photos of one sequence a folder, with time, camera and position in EXIF
 OUT/deployments.csv                      one camera a place; one of the clocks is wrong, and the table says by how much
@@ -274,7 +274,7 @@ def write_sequence(
 
 
 def _annotation(instance: Instance, annotation_id: int, photo_id: int) -> dict[str, Any]:
-    """A COCO annotation; visibility: share of the animal's pixels that are seen; contrast of its rings, 0..1; yaw: degrees."""
+    """A COCO annotation. visibility: share of the animal's pixels that are seen; contrast: of its rings; yaw: degrees."""
     rle = coco_mask.encode(np.asfortranarray(instance.mask.view(np.uint8)))
     x0, y0, x1, y1 = instance.box
     return {

@@ -1,8 +1,8 @@
 """A seal's body: a spindle with flippers on a bent axis, drawn orthographically into a map of coat coordinates.
 
-Coat coordinates: s runs from the nose (0) to the root of the tail (1); theta runs around the body, 0 = back, pi/2 = left
-flank, pi = belly, 3 pi/2 = right flank. World axes: x to the right of the photo, y away from the camera, z up; unit: one
-body length.
+Coat coordinates: s runs from the nose (0) to the root of the tail (1); theta runs around the body, 0 = back,
+pi/2 = left flank, pi = belly, 3 pi/2 = right flank. World axes: x to the right of the photo, y away from the camera,
+z up; unit: one body length.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Shape:
 class Pose:
     """How an animal lies, angles in degrees.
 
-    yaw: 0 = nose to the photo's left (left flank seen), 90 = nose to the camera, 180 = right flank seen, 270 = tail to the
-    camera. roll: positive turns the back to the animal's left. bend: curvature of the axis sideways, nose against tail.
-    nod: how far the head is lifted. tail: how far the hind flippers are lifted.
+    yaw: 0 = nose to the photo's left (left flank seen), 90 = nose to the camera, 180 = right flank seen, 270 = tail to
+    the camera. roll: positive turns the back to the animal's left. bend: curvature of the axis sideways, nose against
+    tail. nod: how far the head is lifted. tail: how far the hind flippers are lifted.
     """
 
     yaw: float = 0.0
@@ -57,9 +57,9 @@ class Pose:
 class View:
     """An animal as the camera sees it, on the pixels of the box that starts at (x0, y0) of the photo.
 
-    mask: bool h x w. part: uint8 h x w, 0 = nothing, 1 = trunk, 2 = flipper. s in 0..1 and theta in 0..2 pi: float32 h x w,
-    coat coordinates. normal: float32 h x w x 3, unit length, world axes. facing: float32 h x w, cosine between normal and
-    line of sight, 0..1.
+    mask: bool h x w. part: uint8 h x w, 0 = nothing, 1 = trunk, 2 = flipper. s in 0..1 and theta in 0..2 pi: float32
+    h x w, coat coordinates. normal: float32 h x w x 3, unit length, world axes. facing: float32 h x w, cosine between
+    normal and line of sight.
     """
 
     x0: int

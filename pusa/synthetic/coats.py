@@ -1,7 +1,7 @@
 """A coat per individual: light irregular rings and pieces of a net on a dark, mottled ground, as a map around the body.
 
-The map has rows = theta (0 at the back, pi/2 left flank, pi belly) and columns = s (nose to tail), with the true aspect of
-an average body: where it is thickest, one pixel is 1 / size of a body length in both directions. Rows are periodic.
+The map has rows = theta (0 at the back, pi/2 left flank, pi belly) and columns = s (nose to tail), with the true aspect
+of an average body: where it is thickest, one pixel is 1 / size of a body length both ways. Rows are periodic.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _FACE, _TAIL = 0.15, 0.94  # no rings before and behind
 class Coat:
     """The fur of one individual; all maps are rows x columns = theta x s.
 
-    rings: bool, the light lines. soft: uint8, the lines with soft edges and uneven strength (0..255). base: uint8 RGB, the
-    fur without rings. light, flipper: float32 RGB of a ring and of the flippers. size: pixels of a body length.
+    rings: bool, the light lines. soft: uint8, the lines with soft edges and uneven strength (0..255). base: uint8 RGB,
+    the fur without rings. light, flipper: float32 RGB of a ring and of the flippers. size: pixels of a body length.
     """
 
     rings: np.ndarray
@@ -50,8 +50,8 @@ def coat(seed: int, size: int = SIZE) -> Coat:
 def ring_map(rng: np.random.Generator, size: int = SIZE) -> np.ndarray:
     """Draws a ring pattern: bool (theta, s), about 0.88 size x size.
 
-    Rings measure 3 to 10 % of the body's length and are irregular; they lie at random, a few merge, some are open, and a
-    light net joins some neighbours. Lines are 0.8 to 1.2 % of the length wide.
+    Rings measure 3 to 10 % of the body's length and are irregular; they lie at random, a few merge, some are open, and
+    a light net joins some neighbours. Lines are 0.8 to 1.2 % of the length wide.
     """
     rows = round(2 * np.pi * body.GIRTH * size)
     canvas = np.zeros((3 * rows, size), np.uint8)  # three turns, so that a ring may cross theta = 0
@@ -94,7 +94,7 @@ def _place(rng: np.random.Generator) -> np.ndarray:
 
 
 def _arcs(rng: np.random.Generator, diameter: float, openness: float) -> list[np.ndarray]:
-    """One ring: a closed line, or one or two open pieces; each a list of points (n, 2) in body lengths about its centre."""
+    """One ring: a closed line, or one or two open pieces; each is points (n, 2) in body lengths about its centre."""
     phi = np.linspace(0, 2 * np.pi, 49)
     k = np.arange(2, 6)[:, None]
     waves = (rng.normal(0, 0.12 / k**0.7) * np.cos(k * phi + rng.uniform(0, 2 * np.pi, k.shape))).sum(axis=0)
@@ -115,7 +115,7 @@ def _arcs(rng: np.random.Generator, diameter: float, openness: float) -> list[np
 
 
 def _bridge(rng: np.random.Generator, end: np.ndarray, near: float, far: float) -> np.ndarray:
-    """A curved piece of net between two rings, the far one at `end`; `near`, `far`: radii; points (n, 2), body lengths."""
+    """A curved piece of net between two rings of radius `near` and `far`, the far one at `end`; points (n, 2)."""
     distance = max(float(np.hypot(*end)), 1e-6)
     t = np.linspace(min(near / distance, 0.5), max(1 - far / distance, 0.5), 9)[:, None]
     across = np.array([-end[1], end[0]])

@@ -17,7 +17,7 @@ _BLEACHED = np.array([150, 140, 122], np.float32)  # fur before the moult, dried
 
 @dataclass(frozen=True)
 class Placement:
-    """One animal in a scene: the seed of its coat, where its middle rests on the canvas, its length (pixels), how it lies.
+    """One animal in a scene: the seed of its coat, where its middle rests on the canvas, its length (pixels), its pose.
 
     wet: 0 dry to 1 dripping; contrast: of rings on fur, 0..1; pale: how bleached the fur is, 0..1.
     """
@@ -33,7 +33,10 @@ class Placement:
 
 
 class Painting:
-    """image: float32 h x w x 3, RGB 0..255. owner: int16 h x w, the animal that a pixel shows, -1 = none. rings: bool h x w."""
+    """image: float32 h x w x 3, RGB 0..255. owner: int16 h x w, the animal that a pixel shows, -1 = none.
+
+    rings: bool h x w, the pixels that show a ring.
+    """
 
     def __init__(self, image: np.ndarray, light: Light, elevation: float) -> None:
         self.image = image
@@ -121,7 +124,7 @@ def develop(rng: np.random.Generator, image: np.ndarray, *, blur: float, noise: 
     image = cv2.GaussianBlur(image, (0, 0), blur)
     exposure = np.clip(rng.uniform(95, 135) / max(float(image[::8, ::8].mean()), 1.0), 0.7, 1.6)
     image *= (gain * np.float32(exposure))[..., None]
-    image += np.float32(noise) * rng.standard_normal((h, w, 1), dtype=np.float32)
+    np.add(image, np.float32(noise) * rng.standard_normal((h, w, 1), dtype=np.float32), out=image)
     if not infrared:
         colours = np.float32(0.6 * noise) * rng.standard_normal((h // 2, w // 2, 3), dtype=np.float32)
         cv2.add(image, cv2.resize(colours, (w, h)), dst=image)
@@ -133,13 +136,11 @@ def _fur(fur: Coat, seen: body.View, animal: Placement) -> tuple[np.ndarray, np.
     # Reduced to the size in the photo first (as mipmaps do), else thin lines break up into dots.
     width = int(np.clip(1.5 * animal.length, 64, fur.size))
     size = (width, round(width * fur.base.shape[0] / fur.size))
-    maps = np.dstack([fur.base, fur.soft, fur.rings.view(np.uint8) * np.uint8(255)])
-    texture = cv2.resize(maps, size, interpolation=cv2.INTER_AREA)
     x = seen.s * size[0] - 0.5
     y = seen.theta * (size[1] / (2 * np.pi)) - 0.5
     colour, strength, ring = (
-        cv2.remap(np.ascontiguousarray(texture[..., layer]), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        for layer in (slice(0, 3), 3, 4)
+        cv2.remap(cv2.resize(m, size, interpolation=cv2.INTER_AREA), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        for m in (fur.base, fur.soft, fur.rings.view(np.uint8) * np.uint8(255))
     )
     colour = colour.astype(np.float32)
     faded = 0.55 * animal.pale * (1 - 0.35 * animal.wet) * (colour[..., :1] > 25)  # eyes and nose stay black

@@ -1,8 +1,8 @@
 """Photos of seals on a shore, with the truth about every animal: who, which side, which pixels, which of them are ring.
 
-A scene (background, rocks, places of the animals, light) lives on a canvas larger than a photo. `shoot` takes one photo of
-it with a view of its own (zoom, shift, turn), as somebody with a camera in hand would: a sequence is one scene and several
-shots.
+A scene (background, rocks, places of the animals, light) lives on a canvas larger than a photo. `shoot` takes one photo
+of it with a view of its own (zoom, shift, turn), as somebody with a camera in hand would: a sequence is one scene and
+several shots.
 """
 
 from __future__ import annotations
@@ -101,9 +101,9 @@ class Scene:
 class Instance:
     """The truth about one animal in a photo.
 
-    mask: bool, full photo, the visible pixels. rings: bool, full photo, the visible pixels that are ring. visible: share of
-    the animal's pixels that are seen (neither hidden nor outside), 0..1. yaw: degrees, 0..360. box: x0, y0, x1, y1 of the
-    mask in whole pixels, x1 and y1 exclusive.
+    mask: bool, full photo, the visible pixels. rings: bool, full photo, the visible pixels that are ring. visible: share
+    of the animal's pixels that are seen (neither hidden nor outside), 0..1. yaw: degrees, 0..360. box: x0, y0, x1, y1
+    of the mask in whole pixels, x1 and y1 exclusive.
     """
 
     identity: int

@@ -132,6 +132,7 @@ def test_an_encounter_shows_pictures_place_time_and_candidates(make):
     assert shown.tags.count("svg") == 3
     assert shown.tags.count("img") == 3 + 2  # three crops, two patterns; no picture of a candidate was given
     assert shown.text.count("no picture") == 2
+    assert f"Their pictures are not here: pusa report {run.uri} --gallery GALLERY" in shown.text
 
 
 def test_nothing_is_loaded_and_no_script_runs(make):

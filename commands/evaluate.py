@@ -1,0 +1,55 @@
+"""`pusa evaluate`: a run measured against the truth."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Measure a run against the truth.", no_args_is_help=True)
+
+RunFolder = Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")]
+Truth = Annotated[str, typer.Option(help="COCO file with masks and `identity`; paths relative to the archive.")]
+
+
+@app.command("run")
+def run_(
+    run: RunFolder,
+    truth: Truth,
+    gallery: Annotated[str | None, typer.Option(help="Measure the identification against this gallery, too.")] = None,
+) -> None:
+    """Detection, grouping and identification of a labelled archive."""
+    from pipelines.evaluate import evaluate_run
+    from pusa.records import Run
+
+    _print(f"{run} against {truth}", evaluate_run(Run(run), truth, gallery))
+
+
+@app.command()
+def sightings(
+    run: RunFolder,
+    truth: Truth,
+    codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
+) -> None:
+    """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
+    from pipelines.evaluate import evaluate_sightings
+    from pusa.records import Run
+
+    found = evaluate_sightings(Run(run), truth, codebook)
+    figures: dict[str, Any] = {name: found.pop(name) for name in ("photos", "individuals", "without_pattern")}
+    for level, top in found.items():
+        figures |= {f"queries {level}": len(top.ranks), f"dropped {level} (no true match)": top.dropped}
+        for n in (1, 2, 3, 4, 5):
+            low, high = top.interval(n)
+            figures[f"top-{n} {level}"] = f"{100 * top.share(n):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    _print(f"{run} against {truth}", figures)
+
+
+def _print(title: str, figures: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in figures.items():
+        table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+    Console().print(table)

@@ -1,0 +1,28 @@
+"""`pusa identify`: the nearest known individuals of every encounter of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def identify(
+    run: Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")],
+    gallery: Annotated[str, typer.Option(help="Folder of the gallery: local, s3:// or gs://.")],
+    top: Annotated[int, typer.Option(min=1, help="Candidates of each encounter.")] = 5,
+) -> None:
+    """Compare the encounters of a run with the individuals of a gallery."""
+    from rich.console import Console
+
+    from pipelines.identify import identify as run_identify
+    from pusa.records import Run
+
+    counts = run_identify(Run(run), gallery, top)
+    console = Console(highlight=False)
+    console.print(
+        f"{counts['compared']} of {counts['encounters']} encounters compared with {counts['individuals']} individuals; "
+        f"{counts['without_pattern']} have no pattern and cannot be compared.",
+        soft_wrap=True,
+    )
+    console.print(f"Next: pusa report {run} --gallery {gallery}", soft_wrap=True)

@@ -1,0 +1,153 @@
+"""From encounters to individuals: enrol encounters with a name in a gallery, and rank a run's encounters against it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from pusa import exchange, photos, records, truth
+from pusa.errors import UserError
+from pusa.exchange.tables import read_csv
+from pusa.fisher.codebook import Codebook
+from pusa.gallery import search
+from pusa.gallery.store import Gallery
+from pusa.records import Run
+
+THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
+BATCH = 256  # encounters at once: 64 MB of vectors
+
+
+def encounter_names(run: Run, file: str) -> dict[str, str]:
+    """Individual by encounter_id from a CSV (columns encounter_id, individual) or from COCO with `identity`.
+
+    In the second case an encounter takes the name of most of its instances, matched by mask. Raises UserError where the
+    CSV names an encounter that the run does not have.
+    """
+    if not file.lower().endswith(".csv"):
+        return truth.encounter_identities(run.read("encounters", ["encounter_id", "instance_ids"]), true_identities(run, file))
+    known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
+    names: dict[str, str] = {}
+    for line, row in read_csv(file, ["encounter_id", "individual"]):
+        if row["encounter_id"] not in known:
+            raise UserError(f"{file}, line {line}: the run {run.uri} has no encounter {row['encounter_id']!r}.")
+        if row["individual"]:
+            names[row["encounter_id"]] = row["individual"]
+    return names
+
+
+def true_identities(run: Run, file: str) -> dict[str, str]:
+    """Individual by instance_id: the instances of a COCO file with `identity`, matched by mask."""
+    known = exchange.read_instances(file)
+    columns = ["path", "instances.list.element.instance_id", "instances.list.element.mask"]
+    identities: dict[str, str] = {}
+    for batch in run.batches("photos", columns):
+        identities |= truth.instance_identities(batch, known)
+    if not identities:
+        raise UserError(f"{file}: no instance of {run.uri} matches one with an `identity`. Are paths relative to the archive?")
+    return identities
+
+
+def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date | None = None) -> dict[str, int]:
+    """Adds the named encounters of a finished run to a gallery, which is made where there is none.
+
+    `until`: only encounters whose last photo was taken on that day or before; those without a time are left out.
+    Raises UserError where the gallery belongs to another codebook.
+    """
+    manifest = run.finished_manifest()
+    if "codebook" not in manifest["weights"]:
+        raise UserError(f"{run.uri} was processed without a codebook: its encounters have no vectors. Process it with one.")
+    codebook = Codebook.load(manifest["config"]["encounters"]["codebook"])
+    if codebook.digest != manifest["weights"]["codebook"]:
+        raise UserError(f"The codebook of {run.uri} has changed since the run. Process the archive into a new folder.")
+    described = describe(run)
+    rows, counts = [], Counter(named=len(names))
+    for batch in run.batches("encounters", ["encounter_id", "sequence_id", "n_patches", "fisher"], rows=BATCH):
+        for place in np.flatnonzero([i in names for i in batch["encounter_id"].to_pylist()]):
+            row = batch.slice(place, 1)
+            encounter_id = row["encounter_id"][0].as_py()
+            about = described[encounter_id]
+            if until and not (about["taken_to"] and about["taken_to"].date() <= until):
+                counts["after"] += 1
+                continue
+            fields = {"run": run.key, "individual": names[encounter_id], **about}
+            counts["without_pattern"] += row["fisher"][0].as_py() is None
+            for name, value in fields.items():
+                kind = pa.timestamp("ms") if name.startswith("taken") else None
+                row = row.append_column(name, pa.array([value], kind or (pa.binary() if name == "thumbnail" else pa.string())))
+            rows.append(row)
+    gallery = Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else Gallery.create(gallery_uri, codebook)
+    counts["enrolled"] = gallery.enroll(pa.concat_tables(rows)) if rows else 0
+    return {**counts, **gallery.counts()}
+
+
+def describe(run: Run) -> dict[str, dict[str, Any]]:
+    """Place, times, side and a thumbnail of each encounter, by encounter_id; read in one pass over the photos."""
+    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
+    owner = {m: e for e, members in zip(*encounters.values(), strict=True) for m in members}
+    places = dict(zip(*run.read("deployments", ["deployment_id", "place"]).to_pydict().values(), strict=True))
+    result: dict[str, dict[str, Any]] = {
+        e: {"place": None, "taken_from": None, "taken_to": None, "side": None, "thumbnail": None}
+        for e in encounters["encounter_id"]
+    }
+    sides: dict[str, Counter[str]] = {e: Counter() for e in result}
+    most: dict[str, int] = {}
+    children = (f"instances.list.element.{name}" for name in ("instance_id", "side", "patch_boxes", "crop"))
+    for batch in run.batches("photos", ["taken_at", "deployment_id", *children]):
+        times, deployments = batch["taken_at"].to_pylist(), batch["deployment_id"].to_pylist()
+        for time, deployment, nested in zip(times, deployments, records.instances(batch), strict=True):
+            for instance in nested:
+                encounter_id = owner.get(instance["instance_id"])
+                if encounter_id is None:
+                    continue
+                about = result[encounter_id]
+                about["place"] = about["place"] or places.get(deployment)
+                if time:
+                    about["taken_from"] = min(about["taken_from"] or time, time)
+                    about["taken_to"] = max(about["taken_to"] or time, time)
+                sides[encounter_id][instance["side"]] += 1
+                patches = len(instance["patch_boxes"] or [])
+                if patches > most.get(encounter_id, -1):
+                    most[encounter_id], about["thumbnail"] = patches, _thumbnail(instance["crop"])
+    for encounter_id, seen in sides.items():
+        result[encounter_id]["side"] = min(seen, key=lambda s: (-seen[s], s)) if seen else None
+    return result
+
+
+def _thumbnail(crop: bytes) -> bytes:
+    rgb = photos.decode_jpeg(crop)
+    scale = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
+    size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
+    return photos.encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 85)
+
+
+def identify(run: Run, gallery_uri: str, top: int = 5) -> dict[str, int]:
+    """Writes RUN/candidates: the `top` nearest individuals of every encounter that has a pattern.
+
+    An encounter that is enrolled itself is not compared with itself. Raises UserError where run and gallery do not
+    belong to the same codebook.
+    """
+    manifest = run.finished_manifest()
+    gallery = Gallery.open(gallery_uri)
+    gallery.check(manifest["weights"].get("codebook", "none"))
+    vectors = gallery.vectors()
+    run.clear("candidates")
+    counts = {"encounters": 0, "compared": 0, "without_pattern": 0, **gallery.counts()}
+    for number, batch in enumerate(run.batches("encounters", ["encounter_id", "fisher"], rows=BATCH)):
+        with_pattern = batch.filter(batch["fisher"].is_valid())
+        ids = with_pattern["encounter_id"].to_pylist()
+        counts["encounters"] += len(batch)
+        counts["compared"] += len(ids)
+        counts["without_pattern"] += len(batch) - len(ids)
+        if ids:
+            flat = with_pattern["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            queries = flat.reshape(len(ids), -1)
+            itself = search.same_encounter(run.key, ids, vectors)
+            run.write("candidates", search.rank(ids, queries, vectors, top, itself).candidates, f"{number:05d}")
+    run.write_manifest(manifest | {"identified": {"gallery": gallery_uri, **counts}})
+    return counts

@@ -1,0 +1,143 @@
+"""PCA and mixture: against scikit-learn from the same start, recovery of known clusters, re-seeding, files, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from pusa import weights
+from pusa.errors import UserError
+from pusa.fisher import codebook as module
+from pusa.fisher.codebook import Codebook, CodebookConfig, Mixture, expectation_maximisation, fit, maximise, principal_axes
+
+SMALL = CodebookConfig(dimensions=4, components=8, iterations=30, device="cpu")
+
+
+def clusters(n: int = 2000, size: int = 10, k: int = 8, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((k, size)) * 0.3
+    return (centres[rng.integers(0, k, n)] + 0.1 * rng.standard_normal((n, size))).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 300)  # so that every test adds up several chunks, the last one shorter
+
+
+def test_em_equals_scikit_learn_from_the_same_start():
+    x = clusters(size=4)
+    rng = np.random.default_rng(1)
+    means = x[rng.choice(len(x), 8, replace=False)]
+    sigma = x.var(0)
+    reference = GaussianMixture(
+        8, covariance_type="diag", reg_covar=0, tol=0, max_iter=15, means_init=means,
+        weights_init=np.full(8, 1 / 8), precisions_init=np.tile(1 / sigma, (8, 1)),
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        reference.fit(x)
+    start = Mixture(torch.full((8,), 1 / 8), torch.from_numpy(means), torch.from_numpy(np.tile(sigma, (8, 1))))
+    config = CodebookConfig(dimensions=4, components=8, iterations=15, tolerance=-1)
+    history = []
+    found = expectation_maximisation(torch.from_numpy(x), start, config, torch.full((4,), 1e-9), rng, history.append)
+    ours = found.posteriors(torch.from_numpy(x))[1].mean().item()
+    assert ours == pytest.approx(reference.score(x), abs=1e-3)
+    np.testing.assert_allclose(found.means, reference.means_, atol=1e-3)
+    np.testing.assert_allclose(found.variances, reference.covariances_, atol=1e-3)
+    np.testing.assert_allclose(found.weights, reference.weights_, atol=1e-3)
+    likelihoods = [h["log_likelihood"] for h in history]
+    assert [h["iteration"] for h in history] == list(range(1, 16))
+    assert all(b >= a - 1e-5 for a, b in zip(likelihoods, likelihoods[1:], strict=False))
+
+
+def test_posteriors_and_density_equal_the_formula():
+    rng = np.random.default_rng(2)
+    w, m, v = rng.dirichlet(np.ones(3)), rng.standard_normal((3, 2)), rng.uniform(0.5, 2, (3, 2))
+    x = rng.standard_normal((5, 2))
+    joint = np.array([[w[k] * np.prod(np.exp(-((a - m[k]) ** 2) / 2 / v[k]) / np.sqrt(2 * np.pi * v[k])) for k in range(3)] for a in x])
+    mixture = Mixture(*(torch.from_numpy(a).float() for a in (w, m, v)))
+    posteriors, density = mixture.posteriors(torch.from_numpy(x).float())
+    np.testing.assert_allclose(posteriors, joint / joint.sum(1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(density, np.log(joint.sum(1)), atol=1e-5)
+
+
+def test_axes_equal_scikit_learn():
+    x = clusters() + 5  # far from zero, where float32 products would lose digits
+    center, axes, variances = principal_axes(x, 4)
+    reference = PCA(4).fit(x.astype(float))
+    np.testing.assert_allclose(center, x.mean(0), atol=1e-5)
+    np.testing.assert_allclose(np.abs(reference.components_ @ axes.numpy()), np.eye(4), atol=1e-4)
+    np.testing.assert_allclose(variances, reference.explained_variance_, rtol=2e-3)  # n - 1 there
+    assert (axes.gather(0, axes.abs().argmax(0, keepdim=True)) > 0).all()
+
+
+def test_fit_finds_the_clusters_and_repeats_itself():
+    x = clusters().astype(np.float16)
+    first, again, other = fit(x, SMALL, seed=3), fit(x, SMALL, seed=3), fit(x, SMALL, seed=4)
+    torch.testing.assert_close(first.mixture.means, again.mixture.means, rtol=0, atol=0)
+    assert not torch.equal(first.mixture.means, other.mixture.means)
+    projected = first.project(torch.from_numpy(x))
+    reference = GaussianMixture(8, covariance_type="diag", random_state=0, n_init=3).fit(projected.numpy())
+    assert first.mixture.posteriors(projected)[1].mean().item() > reference.score(projected.numpy()) - 0.1
+
+
+def test_a_component_that_lost_its_patches_comes_back():
+    x = torch.from_numpy(clusters(size=4))
+    floor = torch.full((4,), 1e-4)
+    far = torch.tensor([[0.0] * 4, [100.0] * 4])
+    statistics = Mixture(torch.tensor([0.5, 0.5]), far, torch.ones(2, 4)).statistics(x)
+    mixture, reseeded = maximise(statistics, floor, np.random.default_rng(0))
+    assert reseeded == 1
+    torch.testing.assert_close(mixture.weights, torch.tensor([0.5, 0.5]))
+    assert (mixture.means[1] - mixture.means[0]).abs().allclose(0.5 * mixture.variances[0].sqrt())
+    config = CodebookConfig(dimensions=4, components=2)
+    found = expectation_maximisation(x, mixture, config, floor, np.random.default_rng(0))
+    assert found.weights.min() > 0.1  # it holds patches of its own again
+
+
+def test_variance_floor():
+    x = np.repeat(clusters(8), 50, 0)  # eight points, fifty times each: every cluster has no width
+    found = fit(x, SMALL.model_copy(update={"dimensions": 2, "variance_floor": 0.01}), seed=0)
+    spread = found.project(torch.from_numpy(x)).var(0, unbiased=False)
+    torch.testing.assert_close(found.mixture.variances, (0.01 * spread).expand(8, 2), rtol=1e-3, atol=0)
+
+
+def test_file_round_trip(tmp_path):
+    codebook = fit(clusters(), SMALL, seed=0, made_with={"embedding": "e" * 64, "pattern": "p" * 64})
+    digest = codebook.save(tmp_path / "c.safetensors")
+    loaded = Codebook.load(str(tmp_path / "c.safetensors"))
+    assert loaded.digest == digest
+    assert loaded.made_with == {"embedding": "e" * 64, "pattern": "p" * 64}
+    assert loaded.length == 2 * 8 * 4
+    for name in ("center", "axes"):
+        assert torch.equal(getattr(loaded, name), getattr(codebook, name))
+    for name in ("weights", "means", "variances"):
+        assert torch.equal(getattr(loaded.mixture, name), getattr(codebook.mixture, name))
+
+
+def test_incomplete_file(tmp_path):
+    weights.save(tmp_path / "c.safetensors", "codebook", {"made_with": {}}, {"center": torch.zeros(3)}, half=False)
+    with pytest.raises(UserError, match="'axes' is missing"):
+        Codebook.load(str(tmp_path / "c.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "config", "message"),
+    [
+        (clusters(5), SMALL, "8 components cannot be fitted to 5 patches"),
+        (np.ones((100, 10), np.float32), SMALL, "are equal"),
+        (np.where(np.arange(2000)[:, None] == 1500, np.nan, clusters()), SMALL, "NaN"),
+        (clusters(), SMALL.model_copy(update={"dimensions": 11}), "expected 1 to 10"),
+    ],
+)
+def test_bad_input(embeddings, config, message):
+    with pytest.raises(UserError, match=message):
+        fit(embeddings, config, seed=0)
+
+
+def test_embeddings_of_another_network():
+    with pytest.raises(UserError, match="embeddings of 10 numbers"):
+        fit(clusters(), SMALL, seed=0).project(torch.zeros(3, 7))
