@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,6 +60,8 @@ def index_config(by: str | None, gap: str | None, sequences: str | None, deploym
 
 def print_summary(summary: Summary, console: Console) -> None:
     """The counts and the distributions that a biologist wants."""
+    from pusa.sequences import by_size
+
     sizes = sorted(summary.sequence_sizes.values())
     middle = sizes[len(sizes) // 2]
     console.print(
@@ -83,7 +84,7 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(f"[yellow]notice:[/] {escape(notice)}", soft_wrap=True)
 
 
-def by_period(by_date: dict[dt.date, int], limit: int = 40) -> dict[str, int]:
+def by_period(by_date: dict[dt.date, int], limit: int = 24) -> dict[str, int]:
     """Counts by day, month or year: the finest of which there are at most `limit`, from the first to the last.
 
     Days and months without photos are kept: a gap in them is news. By year, only years with photos.
@@ -102,12 +103,6 @@ def by_period(by_date: dict[dt.date, int], limit: int = 40) -> dict[str, int]:
         periods[day.strftime(form)] = periods.get(day.strftime(form), 0) + count
     return periods
 
-
-def by_size(sizes: list[int]) -> dict[str, int]:
-    """How many sequences have 1, 2, 3-4, 5-8, 9-16, ... photos."""
-    bins = Counter((size - 1).bit_length() for size in sizes)
-    names = {b: str(2**b) if b < 2 else f"{2 ** (b - 1) + 1}-{2**b}" for b in range(max(bins, default=-1) + 1)}
-    return {name: bins[b] for b, name in names.items()}
 
 
 def _most(counts: dict[str, int], limit: int = 15) -> dict[str, int]:

@@ -57,3 +57,7 @@ def main() -> None:
     except BrokenPipeError:  # `pusa ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

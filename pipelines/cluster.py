@@ -14,6 +14,7 @@ for _key, _value in {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # or the C++ side talks between our lines; its logs are in the session's folder
     "RAY_AUTH_MODE": "disabled" if os.environ.get("RAY_ADDRESS") is None else "token",
 }.items():
     os.environ.setdefault(_key, _value)
@@ -37,7 +38,7 @@ class Share:
     def options(self) -> dict[str, object]:
         """The resource arguments of `map_batches`: an actor on a GPU asks for no CPU, or Ray wants both at once."""
         resources: dict[str, object] = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cpus}
-        return {"compute": ActorPoolStrategy(size=self.actors), "max_task_retries": 3, **resources}
+        return {"compute": ActorPoolStrategy(size=self.actors), **resources}
 
 
 def share(stages: int, cpus: float, gpus: float) -> Share:

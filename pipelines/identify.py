@@ -149,5 +149,5 @@ def identify(run: Run, gallery_uri: str, top: int = 5) -> dict[str, int]:
             queries = flat.reshape(len(ids), -1)
             itself = search.same_encounter(run.key, ids, vectors)
             run.write("candidates", search.rank(ids, queries, vectors, top, itself).candidates, f"{number:05d}")
-    run.write_manifest(manifest | {"identified": {"gallery": gallery_uri, **counts}})
+    run.write_manifest(manifest | {"gallery": gallery_uri, "identified": counts})
     return counts

@@ -170,7 +170,7 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
             progress.reasons.update(row["errors"])
         report(progress)
         stop_if_systematic(progress)
-    _verify(run, index)
+    verify(run, set(index["photo_id"].to_pylist()))
 
 
 def commit(photos: pa.Table, out: str) -> pa.Table:
@@ -196,21 +196,21 @@ def stop_if_systematic(progress: Progress) -> None:
         )
 
 
-def _verify(run: Run, index: pa.Table) -> None:
-    """Every photo of the index is in the run once. A block that Ray cut anew in a retry may have left a photo twice."""
+def verify(run: Run, expected: set[str]) -> None:
+    """Every photo of the index is in the run once. A block that Ray cut anew in a retry may have left a photo twice.
+
+    Raises UserError where photos are missing.
+    """
     seen: set[str] = set()
     for file in run.files("photos"):
-        photos = run.read_file("photos", file)
-        ids = photos["photo_id"].to_pylist()
+        ids = run.read_file(file, ["photo_id"])["photo_id"].to_pylist()
         keep = [i not in seen for i in ids]
         seen.update(ids)
         if not all(keep):
-            run.rewrite("photos", file, photos.filter(pa.array(keep)))
-    missing = len(index) - len(seen)
+            run.rewrite("photos", file, run.read_file(file).filter(pa.array(keep)))
+    missing = len(expected - seen)
     if missing:
-        raise UserError(
-            f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again."
-        )
+        raise UserError(f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again.")
 
 
 def mark_duplicates(run: Run) -> int:
@@ -228,9 +228,9 @@ def mark_duplicates(run: Run) -> int:
                 copies[row["photo_id"]] = original
     if copies:
         for file in run.files("photos"):
-            ids = run.read_file("photos", file, ["photo_id"])["photo_id"].to_pylist()
+            ids = run.read_file(file, ["photo_id"])["photo_id"].to_pylist()
             if any(i in copies for i in ids):
-                photos = run.read_file("photos", file)
+                photos = run.read_file(file)
                 run.rewrite("photos", file, records.with_columns(photos, duplicate_of=[copies.get(i) for i in ids]))
     return len(copies)
 
@@ -241,7 +241,7 @@ def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
 
     shards: dict[int, list[str]] = {}
     for file in run.files("photos"):
-        for shard in set(run.read_file("photos", file, ["shard"])["shard"].to_pylist()):
+        for shard in set(run.read_file(file, ["shard"])["shard"].to_pylist()):
             shards.setdefault(shard, []).append(file)
     finished = {file.rsplit("/", 1)[1] for file in run.files("encounters")}
     todo = [{"shard": s, "files": files} for s, files in sorted(shards.items()) if f"{s:05d}.parquet" not in finished]
@@ -276,7 +276,7 @@ class ShardEncoder:
     def __call__(self, todo: pa.Table) -> pa.Table:
         (row,) = todo.to_pylist()
         columns = [*self.COLUMNS, *(f"instances.list.element.{name}" for name in self.NESTED)]
-        parts = (self.run.read_file("photos", file, columns) for file in row["files"])
+        parts = (self.run.read_file(file, columns) for file in row["files"])
         photos = pa.concat_tables(part.filter(pc.equal(part["shard"], row["shard"])) for part in parts)
         encounters = self.builder(photos)
         self.run.write("encounters", encounters, f"{row['shard']:05d}")

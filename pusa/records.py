@@ -204,8 +204,8 @@ class Run:
         found = [i.path for i in self.fs.get_file_info(selector) if i.type == pafs.FileType.File]
         return sorted(p for p in found if p.endswith(".parquet") and ".pending" not in p)
 
-    def read_file(self, table: str, file: str, columns: Iterable[str] | None = None) -> pa.Table:
-        """One file of a table as named by `files`, or some columns of it."""
+    def read_file(self, file: str, columns: Iterable[str] | None = None) -> pa.Table:
+        """One file named by `files`, or some columns of it."""
         with self.fs.open_input_file(file) as f:
             return pq.ParquetFile(f).read(columns=None if columns is None else list(columns))
 

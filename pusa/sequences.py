@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -143,3 +143,9 @@ def _by_csv(photos: Sequence[Taken], path: str) -> tuple[list[str], list[str]]:
     if unlisted:
         notices.append(f"{named(unlisted)} not in {path}: each is a sequence of its own.")
     return [listed.get(name, photo.path) for photo, name in zip(photos, names, strict=True)], notices
+
+
+def by_size(sizes: Iterable[int]) -> dict[str, int]:
+    """How many of `sizes` (photos of a sequence, at least 1) are 1, 2, 3 to 4, 5 to 8, 9 to 16, and so on."""
+    bins = Counter((size - 1).bit_length() for size in sizes)
+    return {str(2**b) if b < 2 else f"{2 ** (b - 1) + 1} to {2**b}": bins[b] for b in range(max(bins, default=-1) + 1)}

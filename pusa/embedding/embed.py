@@ -47,7 +47,7 @@ class PatchEmbedder:
         self.device, self.dtype = device_and_dtype(config.device)
         network = (network or load(config.weights)).eval()
         # A copy: the caller's network keeps its number type.
-        self.network = copy.deepcopy(network).to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.network = copy.deepcopy(network).to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)

@@ -13,7 +13,7 @@ DIMENSIONS = 512
 
 
 def soft_pool(x: Tensor, kernel: int = 3, stride: int = 2, padding: int = 1) -> Tensor:
-    """Mean of each window of x (B, C, H, W), weighted by the softmax of its values; beyond the edge there is no weight."""
+    """Mean of each window of x (B, C, H, W), weighted by the softmax of its values; nothing weighs beyond the edge."""
     lowest = torch.finfo(torch.float16).min  # finite: 0 x -inf would be NaN
     padded = F.pad(x, (padding,) * 4, value=lowest)
     height, width = ((n + 2 * padding - kernel) // stride + 1 for n in x.shape[-2:])
@@ -53,8 +53,8 @@ class SecondOrderAttention(nn.Module):
         self.g = nn.Sequential(nn.Conv2d(channels, middle, 1), nn.BatchNorm2d(middle), nn.ReLU(inplace=True))
         self.h = nn.Conv2d(channels, middle, 1)
         self.v = nn.Conv2d(middle, channels, 1)
-        nn.init.zeros_(self.v.weight)
-        nn.init.zeros_(self.v.bias)
+        for parameter in self.v.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = (part(x).flatten(2).transpose(1, 2) for part in (self.f, self.g, self.h))

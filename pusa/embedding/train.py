@@ -1,8 +1,8 @@
 """Training of the patch network on synthetic coats: training/embedding.py runs `loop` in Ray Train's workers.
 
 A class is a place on a coat; its members are that place as it would come out of the extraction in different photos:
-turned, shifted, seen at an angle, with thicker or thinner lines, gaps, blobs, and parts hidden. Every coat is drawn from
-a seed, so there are no files of patches, and as many classes as wanted.
+turned, shifted, seen at an angle, with thicker or thinner lines, gaps, blobs, and parts hidden. Every coat is drawn
+from a seed, so there are no files of patches, and as many classes as wanted.
 """
 
 from __future__ import annotations
@@ -37,21 +37,24 @@ COAT_SIZE = 480  # px of a body length on the coats drawn here: lines of about 5
 class EmbeddingTraining(Config):
     """Settings of a training run. The defaults work from scratch; `PAPER` is the schedule of the paper."""
 
-    coats: int = Field(200, gt=0)  # of different animals, 7 classes each
-    versions: int = Field(6, gt=1)  # ways in which a coat's pattern comes out: line thickness, gaps, noise
+    coats: int = Field(default=200, gt=0)  # of different animals, 7 classes each
+    versions: int = Field(default=6, gt=1)  # ways in which a coat's pattern comes out: line thickness, gaps, noise
     validation_places: int = 600  # on coats never trained on, two members each
     out: Path = Path("embedding.safetensors")  # the weights; the state to resume from lies in OUT.checkpoint/
     start: str | None = None  # weights to fine-tune, such as starter/embedding; None: from scratch
-    network: dict[str, Any] = Field({"width": 32})  # see PatchNetwork; 64 is the paper's ResNet-18
-    steps: int = Field(4000, gt=0)
+    network: dict[str, Any] = Field(default={"width": 32})  # see PatchNetwork; 64 is the paper's ResNet-18
+    steps: int = Field(default=4000, gt=0)
     minutes: float | None = None  # ends after this time at the latest; rate and margin follow
-    epoch_steps: int = Field(250, gt=0)  # report, validation and checkpoint after so many steps
-    batch: int = Field(64, gt=1)
+    epoch_steps: int = Field(default=250, gt=0)  # report, validation and checkpoint after so many steps
+    batch: int = Field(default=64, gt=1)
     learning_rate: float = 1e-3  # peak, AdamW with AMSGrad
     schedule: Literal["cosine", "drop"] = "cosine"  # "drop": constant, x 0.15 after three fifths
     warm_up: float = 0.03  # fraction of the run over which the rate rises (cosine only)
     weight_decay: float = 1e-3
     margin: int = 4  # of SphereFace: the angle to the own class counts so many times
+    margin_share: float = (
+        0.17  # of the margin at the end. SphereFace's own code stops there (lambda 5); 1 = the formula
+    )
     margin_warm_up: float = 0.5  # fraction of the run over which the margin sets in; 0 = at once
     scale: float = 16.0  # of the cosines in the softmax; vectors have length 1, not the free length of the paper
     workers: int = 1  # processes that draw members; 0 does it between the steps
@@ -61,8 +64,8 @@ class EmbeddingTraining(Config):
 
 # 100 classes, 10,000 patches, 5 epochs in batches of 32. Made for a network that is trained already: not from scratch.
 PAPER = EmbeddingTraining(
-    coats=15, steps=1563, epoch_steps=313, batch=32, learning_rate=1e-5, schedule="drop", margin_warm_up=0,
-    network={"width": 64},
+    coats=15, network={"width": 64}, steps=1563, epoch_steps=313, batch=32, learning_rate=1e-5, schedule="drop",
+    margin_share=1, margin_warm_up=0,
 )  # fmt: skip
 
 
@@ -145,12 +148,11 @@ def _disturb(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     picture = patch.astype(np.uint8)
     for value, mean in ((0, 2.0), (1, 0.7)):
         for _ in range(rng.poisson(mean)):
-            x, y, radius = *rng.integers(0, patches.SIZE, 2).tolist(), int(rng.integers(1, 6))
-            cv2.circle(picture, (x, y), radius if value == 0 else min(radius, 3), value, -1)
+            x, y = (int(v) for v in rng.integers(0, patches.SIZE, 2))
+            cv2.circle(picture, (x, y), int(rng.integers(1, 4 if value else 6)), value, -1)
     for _ in range(rng.poisson(0.5)):
-        ends = rng.integers(0, patches.SIZE, 2), rng.normal(0, 10, 2)
-        first, last = ends[0].tolist(), (ends[0] + ends[1]).astype(int).tolist()
-        cv2.line(picture, first, last, 1, 2)
+        x, y = (int(v) for v in rng.integers(0, patches.SIZE, 2))
+        cv2.line(picture, (x, y), (x + int(rng.normal(0, 10)), y + int(rng.normal(0, 10))), 1, 2)
     if rng.random() < 0.25:
         normal = rng.normal(0, 1, 2)
         grid = np.mgrid[: patches.SIZE, : patches.SIZE] - patches.SIZE / 2
@@ -227,7 +229,7 @@ def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) 
     network = PatchNetwork(**settings)
     if config.start is not None:
         weights.load_into(network, stored)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).to(memory_format=torch.channels_last)
     loss_of = SphereFace(len(places.where), DIMENSIONS, margin=config.margin, scale=config.scale).to(device)
     optimizer = torch.optim.AdamW(
         [*network.parameters(), *loss_of.parameters()], weight_decay=config.weight_decay, amsgrad=True
@@ -253,7 +255,8 @@ def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) 
             progress = max(step / config.steps, elapsed / 60 / config.minutes if config.minutes else 0)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * rate_factor(config, progress)
-            loss_of.share = min(progress / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
+            set_in = min(progress / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
+            loss_of.share = config.margin_share * set_in
             x = found.to(device).float().contiguous(memory_format=torch.channels_last)
             loss = loss_of(network(x), labels.to(device))
             optimizer.zero_grad()

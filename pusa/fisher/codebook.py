@@ -1,17 +1,12 @@
-"""The codebook: PCA of patch embeddings and a Gaussian mixture with diagonal covariances, fitted by exact EM.
+"""The codebook: PCA of patch embeddings and a mixture of Gaussians (paper, section "Fisher vector").
 
-Paper, section "Fisher vector": 512 -> 128 dimensions, 512 components, fitted to the patches of the database. EM needs
-the data only through `Statistics`, which are sums over patches: they are computed in chunks and added, on one machine
-or on many. Components are started by k-means on a sample; a component that lost all its patches takes half of the
-heaviest one.
+512 -> 128 dimensions and 512 components with diagonal covariances, fitted to the patches of the database.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +14,9 @@ import torch
 from torch import Tensor
 
 from pusa import weights
-from pusa.config import Config
+from pusa.config import Config, device_and_dtype
 from pusa.errors import UserError
-
-CHUNK = 8192  # patches at once: 32 MB of posteriors at 512 components
+from pusa.fisher.mixture import CHUNK, Mixture, chunks, expectation_maximisation, start
 
 
 class CodebookConfig(Config):
@@ -35,62 +29,6 @@ class CodebookConfig(Config):
     variance_floor: float = 0.01  # share of the data's variance in a dimension below which no component's falls
     sample: int = 50_000  # patches that k-means starts from
     device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Sums over patches x with posteriors g, in float64: all that EM needs to know of the patches."""
-
-    counts: Tensor  # (K,) sum of g
-    sums: Tensor  # (K, D) sum of g x
-    squares: Tensor  # (K, D) sum of g x^2
-    log_likelihood: float  # sum over patches, nats
-    patches: int
-
-    def __add__(self, other: Statistics) -> Statistics:
-        return Statistics(
-            self.counts + other.counts,
-            self.sums + other.sums,
-            self.squares + other.squares,
-            self.log_likelihood + other.log_likelihood,
-            self.patches + other.patches,
-        )
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A Gaussian mixture with diagonal covariances: `weights` (K,), sum 1; `means` and `variances` (K, D); float32."""
-
-    weights: Tensor
-    means: Tensor
-    variances: Tensor
-
-    @cached_property
-    def _linear(self) -> tuple[Tensor, Tensor]:
-        """(2D, K) and (K,) so that log(w N(x)) = [x, x^2] @ matrix + offset: one matrix product."""
-        w, m, v = self.weights.double(), self.means.double(), self.variances.double()
-        matrix = torch.cat([m / v, -0.5 / v], 1).T
-        offset = w.log() - 0.5 * ((m**2 / v + v.log()).sum(1) + m.shape[1] * math.log(2 * math.pi))
-        return matrix.float().contiguous(), offset.float()
-
-    def posteriors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Posteriors (n, K) of patches x (n, D) float32, and their log densities (n,) in nats."""
-        matrix, offset = self._linear
-        joint = torch.addmm(offset, torch.cat([x, x * x], 1), matrix)
-        # Not logsumexp and exp: they spend 10 times softmax's time on the many arguments that underflow.
-        posteriors = joint.softmax(1)
-        return posteriors, joint.amax(1) - posteriors.amax(1).log()
-
-    def statistics(self, x: Tensor) -> Statistics:
-        """The statistics of patches x (n, D) float32, n small enough for n x K posteriors in memory."""
-        posteriors, density = self.posteriors(x)
-        return _summed(posteriors, x, float(density.double().sum()))
-
-
-def _summed(posteriors: Tensor, x: Tensor, log_likelihood: float) -> Statistics:
-    both = (posteriors.T @ torch.cat([x, x * x], 1)).double()
-    sums, squares = both.split(x.shape[1], 1)
-    return Statistics(posteriors.sum(0, dtype=torch.float64), sums, squares, log_likelihood, len(x))
 
 
 @dataclass(frozen=True)
@@ -125,7 +63,7 @@ class Codebook:
         return projected
 
     def check(self, used: Mapping[str, str]) -> None:
-        """Raises UserError where the weights in use (SHA-256 by kind) are not those that the codebook was fitted behind."""
+        """Raises UserError unless the weights in use (SHA-256 by kind) are those that the codebook was fitted behind."""
         for kind, digest in self.made_with.items():
             if used.get(kind) != digest:
                 raise UserError(
@@ -135,8 +73,8 @@ class Codebook:
                 )
 
     def to(self, device: torch.device | str) -> Codebook:
-        mixture = Mixture(*(t.to(device) for t in (self.mixture.weights, self.mixture.means, self.mixture.variances)))
-        return Codebook(self.center.to(device), self.axes.to(device), mixture, self.made_with, self.digest)
+        moved = self.center.to(device), self.axes.to(device), self.mixture.to(device)
+        return Codebook(*moved, self.made_with, self.digest)
 
     def save(self, path: Path) -> str:
         """Writes the codebook as a weights file, in float32, and returns its SHA-256."""
@@ -192,21 +130,16 @@ def fit(
             f"Setting `dimensions`: expected 1 to {embeddings.shape[1]}, the embedding's size; got {config.dimensions}."
         )
     rng = np.random.default_rng(seed)
-    device = torch.device(
-        "cuda" if config.device == "auto" and torch.cuda.is_available() else config.device.replace("auto", "cpu")
-    )
+    device, _ = device_and_dtype(config.device)  # always in float32: half precision is too coarse for a likelihood
     center, axes, spectrum = principal_axes(embeddings, config.dimensions)
-    floor = (config.variance_floor * spectrum).clamp(min=1e-6 * float(spectrum[0])).to(device)
-    empty = Mixture(torch.ones(1), torch.zeros(1, config.dimensions), torch.ones(1, config.dimensions))
-    projection = Codebook(center, axes, empty)
+    floor = (config.variance_floor * spectrum).clamp(min=1e-6 * float(spectrum[0]))
     x = torch.empty(n, config.dimensions)
-    for part in _chunks(n):
-        x[part] = projection.project(torch.from_numpy(embeddings[part]))
-    mixture = start(
-        x[torch.from_numpy(np.sort(rng.choice(n, min(n, config.sample), replace=False)))], config, floor, rng
-    )
-    mixture = expectation_maximisation(x, mixture, config, floor, rng, report)
-    return Codebook(center, axes, mixture, dict(made_with or {})).to("cpu")
+    for part in chunks(n):
+        x[part] = (torch.from_numpy(embeddings[part]).float() - center) @ axes
+    sample = torch.from_numpy(np.sort(rng.choice(n, min(n, config.sample), replace=False)))
+    mixture = start(x[sample], config.components, floor, rng).to(device)
+    mixture = expectation_maximisation(x, mixture, config.iterations, config.tolerance, floor.to(device), rng, report)
+    return Codebook(center, axes, mixture.to("cpu"), dict(made_with or {}))
 
 
 def principal_axes(embeddings: np.ndarray, dimensions: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -217,7 +150,7 @@ def principal_axes(embeddings: np.ndarray, dimensions: int) -> tuple[Tensor, Ten
     n, size = embeddings.shape
     total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
     shift = torch.from_numpy(embeddings[:CHUNK]).float().mean(0)  # near the mean, so that float32 products lose nothing
-    for part in _chunks(n):
+    for part in chunks(n):
         e = torch.from_numpy(embeddings[part]).float() - shift
         total += e.sum(0)
         products += e.T @ e
@@ -234,68 +167,3 @@ def principal_axes(embeddings: np.ndarray, dimensions: int) -> tuple[Tensor, Ten
         )
     largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
     return shift + mean.float(), (vectors * largest.sign()).float(), values.clamp(min=0).float()
-
-
-def start(sample: Tensor, config: CodebookConfig, floor: Tensor, rng: np.random.Generator) -> Mixture:
-    """The mixture of the k-means clusters of a sample (n, D) float32."""
-    from sklearn.cluster import KMeans
-
-    kmeans = KMeans(config.components, n_init=1, max_iter=20, random_state=int(rng.integers(2**31)))
-    labels = torch.from_numpy(kmeans.fit_predict(sample.numpy())).long()
-    statistics = None
-    for part in _chunks(len(sample)):
-        members = torch.nn.functional.one_hot(labels[part], config.components).float()
-        found = _summed(members, sample[part], 0.0)
-        statistics = found if statistics is None else statistics + found
-    assert statistics is not None
-    return maximise(statistics, floor.cpu(), rng)[0]
-
-
-def expectation_maximisation(
-    x: Tensor,
-    mixture: Mixture,
-    config: CodebookConfig,
-    floor: Tensor,
-    rng: np.random.Generator,
-    report: Callable[[dict[str, float]], None] = lambda metrics: None,
-) -> Mixture:
-    """EM on patches x (n, D) float32 from a given start, on the device of `floor` (D,), the smallest variances."""
-    device = floor.device
-    previous = -math.inf
-    for iteration in range(1, config.iterations + 1):
-        mixture = Mixture(mixture.weights.to(device), mixture.means.to(device), mixture.variances.to(device))
-        statistics = mixture.statistics(x[:CHUNK].to(device))
-        for part in _chunks(len(x), CHUNK):
-            statistics += mixture.statistics(x[part].to(device))
-        mixture, reseeded = maximise(statistics, floor, rng)
-        mean = statistics.log_likelihood / len(x)
-        report({"iteration": iteration, "log_likelihood": mean})
-        if mean - previous < config.tolerance and not reseeded:
-            break
-        previous = mean
-    return mixture
-
-
-def maximise(statistics: Statistics, floor: Tensor, rng: np.random.Generator) -> tuple[Mixture, int]:
-    """The M step: the likeliest mixture under these statistics, and how many empty components were re-seeded.
-
-    A component with less than half a patch takes half of the heaviest one's weight, its variances, and a mean half a
-    standard deviation away in random directions; the two then part in the next iterations.
-    """
-    counts = statistics.counts.clamp(min=1e-12)
-    weights_ = counts / counts.sum()
-    means = statistics.sums / counts[:, None]
-    # Var = E[x^2] - mean^2 cancels where a cluster is tight: the floor also catches what falls below zero.
-    variances = torch.maximum(statistics.squares / counts[:, None] - means**2, floor.double())
-    empty = (statistics.counts < 0.5).nonzero()[:, 0].tolist()
-    for k in empty:
-        heaviest = int(weights_.argmax())
-        shift = torch.from_numpy(rng.choice([-0.5, 0.5], means.shape[1])).to(means)
-        means[k] = means[heaviest] + shift * variances[heaviest].sqrt()
-        variances[k] = variances[heaviest]
-        weights_[k] = weights_[heaviest] = weights_[heaviest] / 2
-    return Mixture((weights_ / weights_.sum()).float(), means.float(), variances.float()), len(empty)
-
-
-def _chunks(n: int, begin: int = 0) -> Iterator[slice]:
-    return (slice(i, min(i + CHUNK, n)) for i in range(begin, n, CHUNK))

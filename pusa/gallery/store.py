@@ -133,7 +133,8 @@ class Gallery:
         # Individuals first: cut short in between, the store holds an animal without encounters, which hurts nobody.
         self.individuals.merge_insert("individual").when_not_matched_insert_all().execute(known)
         upsert = self.encounters.merge_insert(["run", "encounter_id"])
-        upsert.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        # "null" admits the vectors that are null; without it LanceDB refuses them, as it refuses those with NaN.
+        upsert.when_matched_update_all().when_not_matched_insert_all().execute(rows, on_bad_vectors="null")
         return len(rows)
 
     def _checked(self, rows: pa.Table) -> pa.Table:
@@ -205,12 +206,14 @@ class Gallery:
 
 
 def _fixed(fisher: pa.Array, length: int) -> pa.Array:
-    """Fisher vectors as fixed-size lists; null stays null. Raises UserError for another length."""
+    """Fisher vectors as fixed-size lists; null stays null. Raises UserError for another length or NaN."""
     lengths = pc.unique(pc.list_value_length(fisher)).drop_null().to_pylist()
     if lengths not in ([], [length]):
         raise UserError(
             f"Expected Fisher vectors of {length} numbers, got {lengths}: they were made with another codebook."
         )
+    if not np.isfinite(fisher.flatten().to_numpy(zero_copy_only=False)).all():
+        raise UserError("A Fisher vector holds NaN or infinity: process its photos again, and report it if it stays.")
     return fisher.cast(pa.list_(pa.float16(), length))
 
 

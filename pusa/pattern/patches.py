@@ -25,8 +25,8 @@ class PatchConfig(Config):
 def grid(shape: tuple[int, int], stride: int) -> np.ndarray:
     """Boxes (n, 4) int64 of all patches on a picture of `shape` (h, w): x0, y0, x1, y1, row by row.
 
-    A regular grid in the middle: what is left over, less than a stride, is shared by both ends, where the seal's outline
-    is anyway. A side shorter than a patch has one patch, which reaches over its end: `windows` pads black.
+    A regular grid in the middle: what is left over, less than a stride, is shared by both ends, where the outline of
+    the seal is anyway. A side shorter than a patch has one patch, which reaches over its end: `windows` pads black.
     """
 
     def starts(length: int) -> range:

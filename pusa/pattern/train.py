@@ -34,8 +34,8 @@ TOLERANCE = 2  # px of the network's input, of the F1 of lines
 class PatternTraining(Config):
     """Settings of a training run. An archive is a folder as `pusa synth` writes it: photos/, truth/."""
 
-    archives: list[Path]  # one or several
-    validation: list[Path] = []  # likewise, held out; empty: no validation
+    archives: tuple[Path, ...]  # one or several
+    validation: tuple[Path, ...] = ()  # likewise, held out; empty: no validation
     validation_crops: int = 60  # at most so many, evenly spread
     max_crops: int = 2000  # kept in memory, 0.5 MB each, evenly spread
     out: Path = Path("pattern.safetensors")  # the weights; the state to resume from lies in OUT.checkpoint/
@@ -43,10 +43,10 @@ class PatternTraining(Config):
     base: int = (
         8  # channels of the first level: 8 = 0.5 M parameters; 12 = 1.1 M, twice as slow; 64 = the public network
     )
-    steps: int = Field(6000, gt=0)
+    steps: int = Field(default=6000, gt=0)
     minutes: float | None = None  # ends after this time at the latest; the learning rate falls accordingly
-    epoch_steps: int = Field(250, gt=0)  # report, validation and checkpoint after so many steps
-    batch: int = Field(8, gt=0)
+    epoch_steps: int = Field(default=250, gt=0)  # report, validation and checkpoint after so many steps
+    batch: int = Field(default=8, gt=0)
     window: int = 256  # px, side of the square that a step sees of a crop; a multiple of 16
     blank: float = 0.1  # share of examples without rings: grounds in the outline of a seal; 0 = none
     learning_rate: float = 1e-3  # peak, AdamW
@@ -262,7 +262,7 @@ def loop(config: PatternTraining, report: Report, resume: Path | None = None) ->
         base = stored.settings["network"]["base"]
         network = UNet(base)
         weights.load_into(network, stored)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=config.weight_decay)
     step, elapsed = 0, 0.0
     if resume is not None:

@@ -65,9 +65,11 @@ class UNet(nn.Module):
         self.dropout = nn.Dropout(0.5)
         for conv in self.convolutions():
             nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
-        # Only two channels reach the output: start them alive, whatever the features are.
-        nn.init.constant_(self.head.bias, 0.5)
+            nn.init.zeros_(conv.get_parameter("bias"))
+        # Only two channels reach the output, and both die if training begins by pushing all pixels down: one of them
+        # speaks for rings, one against, and the output starts at the share of ring pixels, about a tenth.
+        nn.init.constant_(self.head.get_parameter("bias"), 0.5)
+        self.out.load_state_dict({"weight": torch.tensor([1.0, -1.0]).view(1, 2, 1, 1), "bias": torch.tensor([-2.2])})
 
     def convolutions(self) -> list[nn.Conv2d]:
         """All convolutions from input to output."""
@@ -95,30 +97,31 @@ def read_keras(path: Path) -> UNet:
 
     try:
         with h5py.File(path) as file:
-            group = file["model_weights"] if "model_weights" in file else file
+            group = file.get("model_weights", file)
             layers = [_text(name) for name in group.attrs["layer_names"]]
-            names = [[_text(n) for n in group[layer].attrs["weight_names"]] for layer in layers]
-            found = [
-                (layer, *(torch.from_numpy(group[layer][n][()]).float() for n in weight_names))
-                for layer, weight_names in zip(layers, names, strict=True)
-                if weight_names
-            ]
+            found = {
+                layer: [
+                    torch.from_numpy(group[layer][_text(n)][()]).float() for n in group[layer].attrs["weight_names"]
+                ]
+                for layer in layers
+                if len(group[layer].attrs["weight_names"])
+            }
     except (OSError, KeyError, TypeError) as e:
         raise UserError(
             f"{path} is not a Keras checkpoint of a U-Net: {e}. Expected an .hdf5 file saved by Keras 2."
         ) from e
-    first = found[0][1] if found else torch.empty(0)
+    first = next(iter(found.values()))[0] if found else torch.empty(0)
     network = UNet(first.shape[-1] if first.ndim == 4 else 1)
     convs = network.convolutions()
     if len(found) != len(convs):
         raise UserError(f"{path}: expected {len(convs)} layers with weights, as in the seal U-Net, found {len(found)}.")
-    for conv, (layer, *tensors) in zip(convs, found, strict=True):
-        expected = [tuple(conv.weight.permute(2, 3, 1, 0).shape), tuple(conv.bias.shape)]
+    for conv, (layer, tensors) in zip(convs, found.items(), strict=True):
+        expected = [(*conv.kernel_size, conv.in_channels, conv.out_channels), (conv.out_channels,)]
         shapes = [tuple(t.shape) for t in tensors]
         if shapes != expected:
             raise UserError(f"{path}: layer {layer} has tensors of shape {shapes}, the seal U-Net has {expected}.")
         kernel, bias = tensors
-        conv.weight.data, conv.bias.data = kernel.permute(3, 2, 0, 1).contiguous(), bias
+        conv.load_state_dict({"weight": kernel.permute(3, 2, 0, 1), "bias": bias})
     return network.eval()
 
 
@@ -127,7 +130,7 @@ def _text(name: bytes | str) -> str:
 
 
 def load(name: str) -> UNet:
-    """The network of `name`, in evaluation mode: "starter/pattern", a .safetensors file, or a Keras .hdf5 or .h5 file."""
+    """The network of `name`, in evaluation mode: "starter/pattern", a .safetensors file, or a Keras .hdf5, .h5 file."""
     if Path(name).suffix in (".hdf5", ".h5"):
         return read_keras(weights.find(name))
     stored = weights.load(name, "pattern")

@@ -116,7 +116,7 @@ class Dealer:
         wanted = set(ids)
         shown: dict[str, Picture] = {}
         for file in sorted({self.file_of[i] for i in ids}):
-            photos = self.run.read_file("photos", file, columns)
+            photos = self.run.read_file(file, columns)
             rows = photos.drop_columns(["instances"]).to_pylist()
             for row, found in zip(rows, records.instances(photos), strict=True):
                 shown |= {i["instance_id"]: picture(row, i) for i in found if i["instance_id"] in wanted}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 
 from pusa import records
 from pusa.records import Run
+from pusa.sequences import by_size
 
 MOST_ANIMALS = 10  # photos with so many or more are one bar
 
@@ -43,7 +43,7 @@ def survey(run: Run) -> Overview:
     nested = [f"instances.list.element.{name}" for name in ("instance_id", "usable", "unusable_reason")]
     columns = ["path", "duplicate_of", "sequence_id", "status", "error", *nested]
     for file in run.files("photos"):
-        photos = run.read_file("photos", file, columns)
+        photos = run.read_file(file, columns)
         for row, found in zip(photos.drop_columns(["instances"]).to_pylist(), records.instances(photos), strict=True):
             overview.photos += 1
             overview.sequences[row["sequence_id"]] += 1
@@ -70,12 +70,6 @@ def survey(run: Run) -> Overview:
 def reason_of(instance: dict[str, Any]) -> str:
     """Why the pattern of an instance is not usable."""
     return instance["unusable_reason"] or "no reason given"
-
-
-def by_size(sizes: Iterable[int]) -> dict[str, int]:
-    """How many of `sizes` (each at least 1) are 1, 2, 3 to 4, 5 to 8, 9 to 16, and so on."""
-    bins = Counter((size - 1).bit_length() for size in sizes)
-    return {str(2**b) if b < 2 else f"{2 ** (b - 1) + 1} to {2**b}": bins[b] for b in range(max(bins, default=-1) + 1)}
 
 
 def charts(overview: Overview) -> list[tuple[str, dict[str, int]]]:

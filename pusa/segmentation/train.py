@@ -68,7 +68,8 @@ def read_all(sources: tuple[tuple[Path, Path], ...]) -> list[LabelledPhoto]:
 
 def spread(labelled: list[LabelledPhoto], n: int) -> list[LabelledPhoto]:
     """At most n photos, evenly spread over the list."""
-    return [labelled[i * len(labelled) // n] for i in range(min(n, len(labelled)))]
+    n = min(n, len(labelled))
+    return [labelled[i * len(labelled) // n] for i in range(n)]
 
 
 def loop(config: SegmentationTraining, report: Report, resume: Path | None = None) -> Path:

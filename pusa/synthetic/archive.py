@@ -33,6 +33,7 @@ from pusa.synthetic.scenes import Instance, SceneSettings, flank_yaw, make_scene
 
 MAX_ANIMALS = 8  # a sequence
 MIN_PHOTOS = 3  # a sequence
+SEASON = 40  # days, from 5 May: the moult, when seals lie on the shore
 FIRST_COAT = 1_000_000  # coats of archives are never those that scenes.render_photo trains on
 IDS_PER_PHOTO = 100  # annotation id = photo id x this + place in the photo: the same, whichever process drew it
 
@@ -62,17 +63,16 @@ class SynthConfig(Config):
     preset: str = "shore"  # a name in scenes.PRESETS
     places: int = Field(4, ge=1, le=len(PLACES))
     absent: float = Field(0.15, ge=0, lt=1)  # how often an animal of the sequence is not in a photo; 0 = always there
-    same_side: float = Field(0.75, ge=0, le=1)  # how often an individual shows the flank that it showed before
+    same_side: float = Field(0.8, ge=0, le=1)  # how often an individual shows the flank that it showed at first
 
     @model_validator(mode="after")
     def _possible(self) -> SynthConfig:
         if self.photos < MIN_PHOTOS * self.sequences:
-            raise ValueError(
-                f"{self.sequences} sequences need at least {MIN_PHOTOS * self.sequences} photos, not {self.photos}"
-            )
+            need = MIN_PHOTOS * self.sequences
+            raise UserError(f"{self.sequences} sequences need at least {need} photos (3 each), not {self.photos}.")
         if self.individuals > MAX_ANIMALS * self.sequences:
             room = MAX_ANIMALS * self.sequences
-            raise ValueError(f"{self.sequences} sequences hold at most {room} individuals, not {self.individuals}")
+            raise UserError(f"{self.sequences} sequences hold at most {room} individuals, not {self.individuals}.")
         return self
 
 
@@ -126,10 +126,13 @@ def synth(
     work = partial(write_sequence, out, config, scene)
     longest_first = sorted(plan, key=lambda s: -s.n_photos * (2 + len(s.individuals)))
     done: dict[int, dict[str, Any]] = {}
-    with _each(work, longest_first, processes) as results:
-        for sequence, truth in results:
-            done[sequence.number] = truth
-            progress(sequence.n_photos)
+    try:
+        with _each(work, longest_first, processes) as results:
+            for sequence, truth in results:
+                done[sequence.number] = truth
+                progress(sequence.n_photos)
+    except OSError as e:
+        raise UserError(f"Cannot write into {out}: {e.strerror}. Make room and start again in a new folder.") from e
     images = [i for _, t in sorted(done.items()) for i in t["images"]]
     annotations = [a for _, t in sorted(done.items()) for a in t["annotations"]]
     coco = {
@@ -159,23 +162,28 @@ def plan_sequences(config: SynthConfig) -> list[Sequence]:
     spare = config.photos - MIN_PHOTOS * n
     lengths = MIN_PHOTOS + rng.multinomial(spare, rng.dirichlet(np.full(n, 2.0)))
     members = _members(rng, config)
-    days = np.sort(rng.choice(max(4 * 40, 2 * n), n, replace=False))  # four seasons of 40 days, or more
-    favourite = rng.integers(2, size=config.individuals + 1)  # the flank that an individual shows most
+    days = rng.choice(4 * SEASON, n, replace=n > 4 * SEASON)  # four seasons; one sequence a day while there is room
+    times = np.sort(86400 * days + rng.integers(7 * 3600, 18 * 3600, n))
+    favourite = rng.integers(2, size=config.individuals + 1)  # the flank that an individual shows at first and most
     plan: list[Sequence] = []
     used: set[str] = set()
+    seen: set[int] = set()
     for k in range(n):
         where = int(rng.integers(config.places))
-        season, day = divmod(int(days[k]), 40)
-        start = dt.datetime(2019 + season, 5, 5, 7) + dt.timedelta(days=day, seconds=int(rng.integers(11 * 3600)))
+        season, seconds = divmod(int(times[k]), 86400 * SEASON)
+        start = dt.datetime(2019 + season, 5, 5) + dt.timedelta(seconds=seconds)
         place = PLACES[where]
         sequence_id = f"{place[0]}/{start:%Y-%m-%d}"
-        assert sequence_id not in used  # days are all different
+        if sequence_id in used:
+            sequence_id += f"-{k + 1}"
         used.add(sequence_id)
         yaws = []
         for who in members[k]:
             side = ("left", "right")[favourite[who]]
-            if rng.random() > config.same_side:
-                side = str(rng.choice([s for s in ("left", "right", "front", "back") if s != side]))
+            if who in seen and rng.random() > config.same_side:
+                others = [s for s in ("left", "right", "front", "back") if s != side]
+                side = others[rng.integers(len(others))]
+            seen.add(who)
             yaws.append(flank_yaw(rng, side))
         plan.append(
             Sequence(
@@ -274,7 +282,7 @@ def write_sequence(
 
 
 def _annotation(instance: Instance, annotation_id: int, photo_id: int) -> dict[str, Any]:
-    """A COCO annotation. visibility: share of the animal's pixels that are seen; contrast: of its rings; yaw: degrees."""
+    """A COCO annotation. visibility: share of the animal's pixels that are seen; contrast: of rings; yaw: degrees."""
     rle = coco_mask.encode(np.asfortranarray(instance.mask.view(np.uint8)))
     x0, y0, x1, y1 = instance.box
     return {

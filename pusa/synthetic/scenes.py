@@ -46,12 +46,12 @@ class SceneSettings(Config):
     def _ranges(self) -> SceneSettings:
         for name, value in self:
             if isinstance(value, tuple) and name != "grounds" and value[0] > value[1]:
-                raise ValueError(f"{name}: the range {value} is upside down")
+                raise UserError(f"{name}: the range {value} is upside down")
         unknown = set(self.grounds) - set(backgrounds.GROUNDS)
         if unknown or not self.grounds:
-            raise ValueError(f"grounds: expected some of {', '.join(backgrounds.GROUNDS)}, got {self.grounds}")
+            raise UserError(f"grounds: expected some of {', '.join(backgrounds.GROUNDS)}, got {self.grounds}")
         if self.animals[0] < 0 or min(self.width, self.height) < 64 or self.length[0] < 20:
-            raise ValueError("animals must not be negative, photos at least 64 px and bodies at least 20 px")
+            raise UserError("animals must not be negative, photos at least 64 px and bodies at least 20 px")
         return self
 
 
@@ -101,8 +101,8 @@ class Scene:
 class Instance:
     """The truth about one animal in a photo.
 
-    mask: bool, full photo, the visible pixels. rings: bool, full photo, the visible pixels that are ring. visible: share
-    of the animal's pixels that are seen (neither hidden nor outside), 0..1. yaw: degrees, 0..360. box: x0, y0, x1, y1
+    mask: bool, full photo, the visible pixels. rings: bool, full photo, those of them that are ring. visible: share of
+    the animal's pixels that are seen (neither hidden nor outside), 0..1. yaw: degrees, 0..360. box: x0, y0, x1, y1
     of the mask in whole pixels, x1 and y1 exclusive.
     """
 
@@ -166,7 +166,7 @@ def shoot(scene: Scene, rng: np.random.Generator, present: list[bool] | None = N
     """One photo of the scene. `present`: which of its animals are there (all, if absent); they also move a little."""
     settings = scene.settings
     w, h = settings.width, settings.height
-    view, zoom, turn = _view(rng, settings, handheld)
+    view, zoom, turn = _view(rng, scene, handheld)
     border = cv2.BORDER_REFLECT_101
     image = cv2.warpAffine(scene.canvas, view, (w, h), flags=cv2.INTER_LINEAR, borderMode=border)
     painting = Painting(image, scene.light, scene.elevation)
@@ -267,9 +267,10 @@ def _place(
             yaw = flank_yaw(rng, ("front", "back")[rng.integers(2)])
         for attempt in range(60):
             shrink = 0.97**attempt
-            x, y = mx + rng.uniform(0.08, 0.92) * w, rng.uniform(top, bottom)
+            y = rng.uniform(top, bottom)
             scale = (y - horizon) / (my + h - horizon)
             length = float(np.clip(near * shrink * scale * rng.uniform(0.9, 1.1), lo, hi))
+            x = mx + w / 2 + rng.uniform(-0.5, 0.5) * max(w - 0.8 * length, 0.2 * w)  # few are cut off by the border
             if all(_apart(x, y, length, p) for p in placed):
                 break
         pose = body.Pose(
@@ -328,13 +329,18 @@ def _rocks(
     return tuple(rocks)
 
 
-def _view(rng: np.random.Generator, settings: SceneSettings, handheld: bool) -> tuple[np.ndarray, float, float]:
-    """Canvas to photo: (2 x 3 matrix, zoom, clockwise turn in degrees)."""
-    w, h = settings.width, settings.height
-    zoom = rng.uniform(*settings.zoom) if handheld else 1.0
+def _view(rng: np.random.Generator, scene: Scene, handheld: bool) -> tuple[np.ndarray, float, float]:
+    """Canvas to photo: (2 x 3 matrix, zoom, clockwise turn in degrees). Whoever photographs aims at the animals."""
+    w, h = scene.settings.width, scene.settings.height
+    zoom = rng.uniform(*scene.settings.zoom) if handheld else 1.0
     turn = float(np.clip(rng.normal(0, 1.5), -4, 4)) if handheld else 0.0
     slack = 0.5 * (1 - 1 / zoom) + (0.04 if handheld else 0.0)
-    centre = np.array([0.5 + MARGIN + rng.uniform(-slack, slack), 0.5 + MARGIN + rng.uniform(-slack, slack)]) * [w, h]
+    middle = np.array([0.5 + MARGIN, 0.5 + MARGIN])
+    aim = rng.normal(0, 0.04, 2)
+    if scene.animals:
+        places = np.array([[a.x / w, a.y / h] for a in scene.animals])
+        aim += (places.min(axis=0) + places.max(axis=0)) / 2 - middle
+    centre = (middle + np.clip(aim, -slack, slack)) * [w, h]
     a = np.radians(turn)
     rotation = zoom * np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]])
     return np.column_stack([rotation, np.array([w / 2, h / 2]) - rotation @ centre]), zoom, turn

@@ -8,8 +8,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from commands.index import by_period, by_size, index, index_config
+from commands.index import by_period, index, index_config
 from pusa.errors import UserError
+from pusa.sequences import by_size
 from pusa.records import Run
 
 app = typer.Typer()
@@ -103,8 +104,8 @@ def test_no_photo_is_lost_in_periods(days):
 
 
 @pytest.mark.parametrize(("sizes", "bins"), [
-    ([1, 1, 2, 3, 4, 5, 8, 9], {"1": 2, "2": 1, "3-4": 2, "5-8": 2, "9-16": 1}),
-    ([8], {"1": 0, "2": 0, "3-4": 0, "5-8": 1}),
+    ([1, 1, 2, 3, 4, 5, 8, 9], {"1": 2, "2": 1, "3 to 4": 2, "5 to 8": 2, "9 to 16": 1}),
+    ([8], {"1": 0, "2": 0, "3 to 4": 0, "5 to 8": 1}),
     ([1], {"1": 1}),
 ])  # fmt: skip
 def test_bins_of_sequences(sizes, bins):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, rand_score
 
@@ -55,12 +55,14 @@ def test_nothing_to_measure():
 labels = st.integers(2, 30).flatmap(lambda n: st.tuples(*[st.lists(st.integers(0, 5), min_size=n, max_size=n)] * 2))
 
 
+@settings(deadline=None)
 @given(labels)
 def test_equals_scikit_learn(both):
     assert pairs(*both).rand_index == pytest.approx(rand_score(*both))
     assert pairs(*both).adjusted_rand_index == pytest.approx(adjusted_rand_score(*both))
 
 
+@settings(deadline=None)
 @given(labels, st.permutations(range(6)))
 def test_symmetric_and_blind_to_names(both, names):
     truth, found = both

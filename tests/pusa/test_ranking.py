@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -51,6 +51,7 @@ def test_average_precision_by_hand(row, relevant, expected):
     np.testing.assert_allclose(average_precision(np.array([row]), np.array([relevant], bool)), [expected])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 20))
 def test_average_precision_equals_scikit_learn_without_ties(seed, n):
     rng = np.random.default_rng(seed)
@@ -60,6 +61,7 @@ def test_average_precision_equals_scikit_learn_without_ties(seed, n):
     assert average_precision(distance[None], relevant[None])[0] == pytest.approx(expected)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 6))
 def test_more_candidates_never_hurt(seed, n, individuals):
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""PCA and mixture: against scikit-learn from the same start, recovery of known clusters, re-seeding, files, errors."""
+"""The codebook: PCA against scikit-learn, recovery of known clusters, files, errors."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from pusa import weights
 from pusa.errors import UserError
-from pusa.fisher import codebook as module
-from pusa.fisher.codebook import Codebook, CodebookConfig, Mixture, expectation_maximisation, fit, maximise, principal_axes
+from pusa.fisher import mixture as module
+from pusa.fisher.codebook import Codebook, CodebookConfig, fit, principal_axes
 
 SMALL = CodebookConfig(dimensions=4, components=8, iterations=30, device="cpu")
 
@@ -26,42 +25,6 @@ def clusters(n: int = 2000, size: int = 10, k: int = 8, seed: int = 0) -> np.nda
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 300)  # so that every test adds up several chunks, the last one shorter
-
-
-def test_em_equals_scikit_learn_from_the_same_start():
-    x = clusters(size=4)
-    rng = np.random.default_rng(1)
-    means = x[rng.choice(len(x), 8, replace=False)]
-    sigma = x.var(0)
-    reference = GaussianMixture(
-        8, covariance_type="diag", reg_covar=0, tol=0, max_iter=15, means_init=means,
-        weights_init=np.full(8, 1 / 8), precisions_init=np.tile(1 / sigma, (8, 1)),
-    )  # fmt: skip
-    with pytest.warns(ConvergenceWarning):
-        reference.fit(x)
-    start = Mixture(torch.full((8,), 1 / 8), torch.from_numpy(means), torch.from_numpy(np.tile(sigma, (8, 1))))
-    config = CodebookConfig(dimensions=4, components=8, iterations=15, tolerance=-1)
-    history = []
-    found = expectation_maximisation(torch.from_numpy(x), start, config, torch.full((4,), 1e-9), rng, history.append)
-    ours = found.posteriors(torch.from_numpy(x))[1].mean().item()
-    assert ours == pytest.approx(reference.score(x), abs=1e-3)
-    np.testing.assert_allclose(found.means, reference.means_, atol=1e-3)
-    np.testing.assert_allclose(found.variances, reference.covariances_, atol=1e-3)
-    np.testing.assert_allclose(found.weights, reference.weights_, atol=1e-3)
-    likelihoods = [h["log_likelihood"] for h in history]
-    assert [h["iteration"] for h in history] == list(range(1, 16))
-    assert all(b >= a - 1e-5 for a, b in zip(likelihoods, likelihoods[1:], strict=False))
-
-
-def test_posteriors_and_density_equal_the_formula():
-    rng = np.random.default_rng(2)
-    w, m, v = rng.dirichlet(np.ones(3)), rng.standard_normal((3, 2)), rng.uniform(0.5, 2, (3, 2))
-    x = rng.standard_normal((5, 2))
-    joint = np.array([[w[k] * np.prod(np.exp(-((a - m[k]) ** 2) / 2 / v[k]) / np.sqrt(2 * np.pi * v[k])) for k in range(3)] for a in x])
-    mixture = Mixture(*(torch.from_numpy(a).float() for a in (w, m, v)))
-    posteriors, density = mixture.posteriors(torch.from_numpy(x).float())
-    np.testing.assert_allclose(posteriors, joint / joint.sum(1, keepdims=True), atol=1e-6)
-    np.testing.assert_allclose(density, np.log(joint.sum(1)), atol=1e-5)
 
 
 def test_axes_equal_scikit_learn():
@@ -84,20 +47,6 @@ def test_fit_finds_the_clusters_and_repeats_itself():
     assert first.mixture.posteriors(projected)[1].mean().item() > reference.score(projected.numpy()) - 0.1
 
 
-def test_a_component_that_lost_its_patches_comes_back():
-    x = torch.from_numpy(clusters(size=4))
-    floor = torch.full((4,), 1e-4)
-    far = torch.tensor([[0.0] * 4, [100.0] * 4])
-    statistics = Mixture(torch.tensor([0.5, 0.5]), far, torch.ones(2, 4)).statistics(x)
-    mixture, reseeded = maximise(statistics, floor, np.random.default_rng(0))
-    assert reseeded == 1
-    torch.testing.assert_close(mixture.weights, torch.tensor([0.5, 0.5]))
-    assert (mixture.means[1] - mixture.means[0]).abs().allclose(0.5 * mixture.variances[0].sqrt())
-    config = CodebookConfig(dimensions=4, components=2)
-    found = expectation_maximisation(x, mixture, config, floor, np.random.default_rng(0))
-    assert found.weights.min() > 0.1  # it holds patches of its own again
-
-
 def test_variance_floor():
     x = np.repeat(clusters(8), 50, 0)  # eight points, fifty times each: every cluster has no width
     found = fit(x, SMALL.model_copy(update={"dimensions": 2, "variance_floor": 0.01}), seed=0)
@@ -116,6 +65,14 @@ def test_file_round_trip(tmp_path):
         assert torch.equal(getattr(loaded, name), getattr(codebook, name))
     for name in ("weights", "means", "variances"):
         assert torch.equal(getattr(loaded.mixture, name), getattr(codebook.mixture, name))
+
+
+def test_weights_behind_it():
+    codebook = Codebook(torch.zeros(3), torch.zeros(3, 2), None, {"embedding": "e" * 64})
+    codebook.check({"embedding": "e" * 64, "segmentation": "s" * 64})
+    for other in ({"embedding": "f" * 64}, {}):
+        with pytest.raises(UserError, match="other embedding weights"):
+            codebook.check(other)
 
 
 def test_incomplete_file(tmp_path):

@@ -35,7 +35,9 @@ def patches(n: int, seed: int, c: int = C) -> np.ndarray:
 
 def formula(codebook: Codebook, embeddings: np.ndarray) -> np.ndarray:
     """Method, section 4, term by term in float64."""
-    w, m, v = (t.numpy().astype(float) for t in (codebook.mixture.weights, codebook.mixture.means, codebook.mixture.variances))
+    w, m, v = (
+        t.numpy().astype(float) for t in (codebook.mixture.weights, codebook.mixture.means, codebook.mixture.variances)
+    )
     s = np.sqrt(v)
     x = (embeddings.astype(float) - codebook.center.numpy().astype(float)) @ codebook.axes.numpy().astype(float)
     count = len(x)
@@ -92,7 +94,7 @@ def test_an_encounter_without_patches_is_a_row_of_zeros():
     assert fisher_vectors(codebook, []).shape == (0, 2 * K * D)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 9))
 def test_batches_change_nothing(counts, batch):
     # Encounters that share a batch, fill one exactly or reach over several.
@@ -105,7 +107,7 @@ def test_batches_change_nothing(counts, batch):
     np.testing.assert_allclose(found, np.reshape(alone, found.shape), atol=2e-4)
 
 
-@settings(max_examples=30)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(1, 4))
 def test_sums_are_additive(first, second, times):
     # The sums over patches add up, so the order of photos, and giving all of them twice, leave the vector as it is ...
@@ -117,9 +119,9 @@ def test_sums_are_additive(first, second, times):
     # ... and the vector before normalisation, sign(v) v^2 up to its length, is a positive sum of the parts' vectors.
     parts = [np.sign(v) * v.astype(float) ** 2 for v in fisher_vectors(codebook, [a, b])]
     whole = np.sign(one) * one.astype(float) ** 2
-    weights, residual, *_ = np.linalg.lstsq(np.stack(parts, 1), whole, rcond=None)
+    weights, *_ = np.linalg.lstsq(np.stack(parts, 1), whole, rcond=None)
     np.testing.assert_allclose(np.stack(parts, 1) @ weights, whole, atol=1e-5)
-    assert residual.size == 0 or residual.item() < 1e-8
+    assert (weights > 0).all()
 
 
 def test_float16_embeddings_and_storage():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pusa.errors import UserError
@@ -19,10 +19,11 @@ def photo(*positions: float) -> np.ndarray:
 def test_worked_by_hand():
     # Photos A (2 seals), B (3), C (2), D (3), E (0).
     # Step 1: B and D have 3; B is earlier. Groups 0, 1, 2 = seals at 0, 10, 20.
-    # A: 12 and 13. Distances to the groups: 12, 2, 8 and 13, 3, 7. Smallest 2: the first to group 1; struck. Left: 13 and 7: the second
-    #    to group 2. Groups now {0}, {10, 12}, {20, 13}.
+    # A: 12 and 13. Distances to the groups: 12, 2, 8 and 13, 3, 7. Smallest 2: the first to group 1; both struck.
+    #    Left for the second: 13 and 7: to group 2. Groups now {0}, {10, 12}, {20, 13}.
     # C: 11 and 1. Means of 11: 11, (1 + 1)/2 = 1, (9 + 2)/2 = 5.5. Of 1: 1, (9 + 11)/2 = 10, (19 + 12)/2 = 15.5.
-    #    Smallest 1, twice: the first instance leads, to group 1; then the second to group 0. {0, 1}, {10, 12, 11}, {20, 13}.
+    #    Smallest 1, twice: the first instance leads, to group 1; then the second to group 0.
+    #    Groups now {0, 1}, {10, 12, 11}, {20, 13}.
     # D: 14, 16, 2. Means of 14: (14 + 13)/2 = 13.5, (4 + 2 + 3)/3 = 3, (6 + 1)/2 = 3.5.
     #    Of 16: (16 + 15)/2 = 15.5, (6 + 4 + 5)/3 = 5, (4 + 3)/2 = 3.5. Of 2: (2 + 1)/2 = 1.5, 9, 14.5.
     #    Smallest 1.5: the third to group 0. Then 3: the first to group 1. Then the second to group 2.
@@ -30,8 +31,8 @@ def test_worked_by_hand():
     assert greedy(photos) == [[1, 2], [0, 1, 2], [1, 0], [1, 2, 0], []]
 
 
-# The first instance is 1.0 from group 0 and 1.1 from group 1, the second 1.2 and 3.3: greedy takes the 1.0 first and pays 3.3 for
-# the rest, together 4.3; the optimum is 1.1 + 1.2.
+# The first instance is 1.0 from group 0 and 1.1 from group 1, the second 1.2 and 3.3: greedy takes the 1.0 first and
+# pays 3.3 for the rest, together 4.3; the optimum is 1.1 + 1.2.
 CROSSED = [photo(0, 2.1), photo(1, -1.2)]
 
 
@@ -82,6 +83,7 @@ def sequences(draw):
     return [rng.standard_normal((n, 4)) for n in counts]
 
 
+@settings(deadline=None)
 @given(sequences(), st.sampled_from([greedy, optimal]))
 def test_shape_and_one_instance_per_photo_and_group(photos, method):
     groups = method(photos)
@@ -92,18 +94,18 @@ def test_shape_and_one_instance_per_photo_and_group(photos, method):
         assert set(labels) <= set(range(most))
 
 
+@settings(deadline=None)
 @given(sequences(), st.sampled_from([greedy, optimal]), st.randoms(use_true_random=False))
 def test_order_within_photos_does_not_matter(photos, method, random):
     # The same instances must end up together, however the photos list them (descriptors are distinct: no ties).
     orders = [random.sample(range(len(p)), len(p)) for p in photos]
     shuffled = method([p[o] for p, o in zip(photos, orders, strict=True)])
     plain = method(photos)
-    pairs = {
-        (plain[i][o], shuffled[i][k]) for i, order in enumerate(orders) for k, o in enumerate(order)
-    }
+    pairs = {(plain[i][o], shuffled[i][k]) for i, order in enumerate(orders) for k, o in enumerate(order)}
     assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
+@settings(deadline=None)
 @given(sequences())
 def test_two_far_apart_animals_are_never_mixed(photos):
     # Photos of the same two animals with small noise: the groups are the animals, in every photo.

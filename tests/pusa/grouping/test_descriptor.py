@@ -11,7 +11,7 @@ import torch
 
 from pusa import photos as photo_files
 from pusa import records
-from pusa.grouping.descriptor import DescriptorConfig, Describer, gem, l2_normalise, mac, resized
+from pusa.grouping.descriptor import Describer, DescriptorConfig, gem, l2_normalise, mac, resized
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,9 @@ def describer() -> Describer:
 
 
 def noise(seed: int, height: int, width: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    return (
+        np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    )
 
 
 def test_fills_the_descriptor_of_every_instance_with_a_crop(describer):

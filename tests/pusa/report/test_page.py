@@ -188,7 +188,7 @@ def test_counts_and_warnings(make):
     }
     (shown,) = report(run)
     for words in (
-        "2 of 5 photos could not be used. 2: is truncated",
+        "2 of 5 photos could not be used. 2 × is truncated",
         "1 of 5 photos is a copy of another.",
         "No animal was found in 1 of 5 photos.",
         f"pusa identify {run.uri} --gallery GALLERY",

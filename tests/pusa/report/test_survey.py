@@ -3,10 +3,6 @@ from collections import Counter
 from pusa.report import survey
 
 
-def test_by_size():
-    assert survey.by_size([1, 2, 3, 4, 5, 9]) == {"1": 1, "2": 1, "3 to 4": 2, "5 to 8": 1, "9 to 16": 1}
-
-
 def test_a_run_without_photos_has_empty_charts():
     assert [counts for _, counts in survey.charts(survey.Overview())] == [{}, {}, {"usable": 0}]
 

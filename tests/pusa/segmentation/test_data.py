@@ -112,7 +112,7 @@ def test_items_follow_from_the_seed(archive):
     for p in range(6):
         np.testing.assert_array_equal(first[p][0], again[p][0])
     assert any(first[p][0].shape != other[p][0].shape or (first[p][0] != other[p][0]).any() for p in range(6))
-    with_animal = sum(len(first[p][1]["boxes"]) for p in range(0, 4)) / 2
+    with_animal = sum(len(first[p][1]["boxes"]) for p in range(4)) / 2
     assert with_animal <= 1  # every pass shows each photo once
 
 

@@ -70,7 +70,7 @@ def test_f1_and_map_by_hand():
         assert measured[f"{kind}_recall"] == 0.5
         assert measured[f"{kind}_f1"] == 0.5
         assert measured[f"{kind}_f1_mean"] == pytest.approx(0.5)
-        # COCO: precision at 101 recalls. Up to recall .5 (51 of them): 1. Beyond: 2/3 while 0.6 counts as found, else 0.
+        # COCO: the mean precision at 101 recalls. It is 1 up to recall .5 (51 of them), then 2/3.
         at50 = (51 + 50 * 2 / 3) / 101
         assert measured[f"{kind}_map50"] == pytest.approx(at50)
     low = metrics.detection_metrics(found, truth, 0.5)

@@ -95,9 +95,9 @@ def test_paste_by_hand():
     left = np.array([[1, 0], [1, 0]], np.float32)
     mask = masks.decode(paste(left, np.array([1, 2, 5, 6], np.float32), 8, 7))
     expected = np.zeros((8, 7), bool)
-    # Cell centres lie at x = 2 and 4: between them the value falls from 1 to 0, and is .5 at x = 3. Pixel centres 1.5 and
-    # 2.5 lie left of it. Above and below the outer cell centres (y = 3 and 5) the value falls towards nothing outside the box:
-    # it is .75 at the centre of the outermost pixels, and .75 * .75 in the corners.
+    # Cell centres lie at x = 2 and 4: between them the value falls from 1 to 0, and is .5 at x = 3. Pixel centres 1.5
+    # and 2.5 lie left of it. Beyond the outer cell centres (y = 3 and 5) the value falls towards nothing outside the
+    # box: it is .75 at the centre of the outermost pixels, and .75 * .75 in the corners.
     expected[2:6, 1:3] = True
     assert (mask == expected).all()
 
@@ -110,7 +110,7 @@ def test_paste_agrees_with_detectron2s_formula():
     for _ in range(10):
         probability = rng.random((28, 28), np.float32)
         x0, y0 = rng.uniform(-20, 80, 2)
-        x1, y1 = (x0, y0) + rng.uniform(10, 90, 2)
+        x1, y1 = x0 + rng.uniform(10, 90), y0 + rng.uniform(10, 90)
         grid = torch.stack(torch.broadcast_tensors((x - x0) / (x1 - x0) * 2 - 1, (y - y0) / (y1 - y0) * 2 - 1), -1)
         sampled = torch.from_numpy(probability)[None, None]
         values = grid_sample(sampled, grid[None].float(), align_corners=False)[0, 0].numpy()

@@ -33,8 +33,8 @@ def test_l_shape_by_hand():
     rle = masks.encode(L_SHAPE)
     assert rle["size"] == [4, 3]
     assert rle == masks.from_coco({"size": [4, 3], "counts": [0, 4, 3, 1, 3, 1]}, 4, 3)
-    # Compressed: each run n below 16 is the character 48 + n; from the fourth on, the change since the run before the last:
-    # 0 4 3, 1 - 4 = -3, 3 - 3 = 0, 1 - 1 = 0; -3 is 29 in five bits
+    # Compressed: each n from -16 to 15 is the character 48 + n modulo 32; n is the run, from the fourth run on its
+    # difference from the run before the last: 0, 4, 3, 1 - 4 = -3 (29 modulo 32), 3 - 3 = 0, 1 - 1 = 0
     assert rle["counts"] == "".join(chr(48 + n) for n in (0, 4, 3, 29, 0, 0))
     assert (masks.decode(rle) == L_SHAPE).all()
     assert masks.area(rle) == 6

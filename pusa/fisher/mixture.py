@@ -1,0 +1,144 @@
+"""A Gaussian mixture with diagonal covariances, fitted by exact EM.
+
+EM needs the data only through `Statistics`, sums over patches: they are computed in chunks and added, on one machine
+or on many. Components are started by k-means on a sample; one that lost all its patches takes half of the heaviest one.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+CHUNK = 8192  # patches at once: 16 MB of posteriors at 512 components
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over patches x with posteriors g, in float64: all that EM needs to know of the patches."""
+
+    counts: Tensor  # (K,) sum of g
+    sums: Tensor  # (K, D) sum of g x
+    squares: Tensor  # (K, D) sum of g x^2
+    log_likelihood: float  # sum over patches, nats
+    patches: int
+
+    def __add__(self, other: Statistics) -> Statistics:
+        return Statistics(
+            self.counts + other.counts,
+            self.sums + other.sums,
+            self.squares + other.squares,
+            self.log_likelihood + other.log_likelihood,
+            self.patches + other.patches,
+        )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A Gaussian mixture with diagonal covariances: `weights` (K,), sum 1; `means` and `variances` (K, D); float32."""
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+
+    def to(self, device: torch.device | str) -> Mixture:
+        return Mixture(self.weights.to(device), self.means.to(device), self.variances.to(device))
+
+    @functools.cached_property
+    def _linear(self) -> tuple[Tensor, Tensor]:
+        """(2D, K) and (K,) so that log(w N(x)) = [x, x^2] @ matrix + offset: one matrix product."""
+        w, m, v = self.weights.double(), self.means.double(), self.variances.double()
+        matrix = torch.cat([m / v, -0.5 / v], 1).T
+        offset = w.log() - 0.5 * ((m**2 / v + v.log()).sum(1) + m.shape[1] * math.log(2 * math.pi))
+        return matrix.float().contiguous(), offset.float()
+
+    def posteriors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Posteriors (n, K) of patches x (n, D) float32, and their log densities (n,) in nats."""
+        matrix, offset = self._linear
+        joint = torch.addmm(offset, torch.cat([x, x * x], 1), matrix)
+        # Not logsumexp and exp: they spend 10 times softmax's time on the many arguments that underflow.
+        posteriors = joint.softmax(1)
+        return posteriors, joint.amax(1) - posteriors.amax(1).log()
+
+    def statistics(self, x: Tensor) -> Statistics:
+        """The statistics of patches x (n, D) float32, n small enough for n x K posteriors in memory."""
+        posteriors, density = self.posteriors(x)
+        return _summed(posteriors, x, float(density.double().sum()))
+
+
+def _summed(posteriors: Tensor, x: Tensor, log_likelihood: float) -> Statistics:
+    both = (posteriors.T @ torch.cat([x, x * x], 1)).double()
+    sums, squares = both.split(x.shape[1], 1)
+    return Statistics(posteriors.sum(0, dtype=torch.float64), sums, squares, log_likelihood, len(x))
+
+
+def start(sample: Tensor, components: int, floor: Tensor, rng: np.random.Generator) -> Mixture:
+    """The mixture of the k-means clusters of a sample (n, D) float32."""
+    from sklearn.cluster import KMeans
+
+    kmeans = KMeans(components, n_init=1, max_iter=20, random_state=int(rng.integers(2**31)))
+    labels = torch.from_numpy(kmeans.fit_predict(sample.numpy())).long()
+    members = (torch.nn.functional.one_hot(labels[part], components).float() for part in chunks(len(sample)))
+    parts = (_summed(g, sample[part], 0.0) for g, part in zip(members, chunks(len(sample)), strict=True))
+    return maximise(total(parts), floor, rng)[0]
+
+
+def expectation_maximisation(
+    x: Tensor,
+    mixture: Mixture,
+    iterations: int,
+    tolerance: float,
+    floor: Tensor,
+    rng: np.random.Generator,
+    report: Callable[[dict[str, float]], None] = lambda metrics: None,
+) -> Mixture:
+    """EM on patches x (n, D) float32 from a given start, all on the device of `floor` (D,), the smallest variances,
+    but x.
+    """
+    previous = -math.inf
+    for iteration in range(1, iterations + 1):
+        statistics = total(mixture.statistics(x[part].to(floor.device)) for part in chunks(len(x)))
+        mixture, reseeded = maximise(statistics, floor, rng)
+        mean = statistics.log_likelihood / len(x)
+        report({"iteration": iteration, "log_likelihood": mean})
+        if mean - previous < tolerance and not reseeded:
+            break
+        previous = mean
+    return mixture
+
+
+def maximise(statistics: Statistics, floor: Tensor, rng: np.random.Generator) -> tuple[Mixture, int]:
+    """The M step: the likeliest mixture under these statistics, and how many empty components were re-seeded.
+
+    A component with less than half a patch takes half of the heaviest one's weight, its variances, and a mean half a
+    standard deviation away in random directions; the two then part in the next iterations.
+    """
+    counts = statistics.counts.clamp(min=1e-12)
+    weights_ = counts / counts.sum()
+    means = statistics.sums / counts[:, None]
+    # Var = E[x^2] - mean^2 cancels where a cluster is tight: the floor also catches what falls below zero.
+    variances = torch.maximum(statistics.squares / counts[:, None] - means**2, floor.double())
+    empty = (statistics.counts < 0.5).nonzero()[:, 0].tolist()
+    for k in empty:
+        heaviest = int(weights_.argmax())
+        shift = torch.from_numpy(rng.choice([-0.5, 0.5], means.shape[1])).to(means)
+        means[k] = means[heaviest] + shift * variances[heaviest].sqrt()
+        variances[k] = variances[heaviest]
+        weights_[k] = weights_[heaviest] = weights_[heaviest] / 2
+    return Mixture((weights_ / weights_.sum()).float(), means.float(), variances.float()), len(empty)
+
+
+def total(parts: Iterable[Statistics]) -> Statistics:
+    """The sum of at least one part."""
+    return functools.reduce(operator.add, parts)
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """Slices that cover n rows, CHUNK at a time."""
+    return (slice(i, min(i + CHUNK, n)) for i in range(0, n, CHUNK))

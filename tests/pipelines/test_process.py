@@ -1,0 +1,279 @@
+"""The main job: unit tests of its bookkeeping, and whole runs on a Ray session of two CPUs."""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pipelines import cluster
+from pipelines.identify import encounter_names, enroll, identify
+from pipelines.process import ProcessConfig, Progress, ShardEncoder, begin, commit, mark_duplicates, process
+from pipelines.process import stop_if_systematic, verify
+from pusa import records
+from pusa.config import load_config
+from pusa.embedding.embed import PatchEmbedder
+from pusa.encounters import EncounterConfig
+from pusa.errors import UserError
+from pusa.grouping.descriptor import Describer
+from pusa.pattern.extract import PatternExtractor
+from pusa.records import PHOTOS, Run
+from pusa.segmentation.detect import PhotoDetector
+from pusa.synthetic.archive import SynthConfig, synth
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = load_config(ProcessConfig, overrides={"photos_per_block": 2})
+
+
+# ------------------------------------------------------------------------------------------------ bookkeeping
+
+
+@pytest.mark.parametrize(
+    ("stages", "cpus", "gpus", "actors"),
+    [
+        (4, 2, 0, 1),  # a laptop: one actor a stage, fractions of a core
+        (4, 1, 0, 1),  # one core still works
+        (4, 16, 0, 4),  # as many one-threaded actors as fit
+        (4, 8, 1, 1),  # one GPU, shared by all stages
+        (4, 64, 16, 16),  # one actor of each stage on every GPU
+    ],
+)
+def test_share_never_asks_for_more_than_there_is(stages, cpus, gpus, actors):
+    share = cluster.share(stages, cpus, gpus)
+    assert share.actors == actors
+    assert stages * share.actors * share.gpus <= gpus
+    # The commit tasks take half a share beside the pools: without room for one, the run would wait for ever.
+    assert stages * share.actors * share.cpus + share.cpus / 2 <= cpus
+
+
+@pytest.mark.parametrize(
+    ("done", "errors", "stops"),
+    [
+        (199, 199, False),  # too early to judge
+        (200, 100, False),  # half is not more than half
+        (200, 101, True),
+        (5000, 2400, False),
+    ],
+)
+def test_systematic_errors_stop_the_run(done, errors, stops):
+    progress = Progress("photos", 10_000, done, errors=errors)
+    if stops:
+        with pytest.raises(UserError, match="systematic"):
+            stop_if_systematic(progress)
+    else:
+        stop_if_systematic(progress)
+
+
+def rows(*fields):
+    return pa.Table.from_pylist([{"status": "ok", "instances": [], **f} for f in fields], PHOTOS)
+
+
+def test_duplicates_point_at_the_first_by_path(tmp_path):
+    run = Run(str(tmp_path))
+    run.write("photos", rows({"photo_id": "1", "path": "b.jpg", "digest": "x"}, {"photo_id": "2", "path": "c.jpg", "digest": "y"}), "a")
+    run.write("photos", rows({"photo_id": "3", "path": "a.jpg", "digest": "x"}, {"photo_id": "4", "path": "d.jpg"}), "b")
+    assert mark_duplicates(run) == 1
+    found = run.read("photos", ["photo_id", "duplicate_of"]).to_pylist()
+    assert {r["photo_id"]: r["duplicate_of"] for r in found} == {"1": "3", "2": None, "3": None, "4": None}
+    assert mark_duplicates(run) == 1  # a second time changes nothing
+
+
+def test_a_photo_that_was_written_twice_is_kept_once(tmp_path):
+    run = Run(str(tmp_path))
+    run.write("photos", rows({"photo_id": "1"}, {"photo_id": "2"}), "a")
+    run.write("photos", rows({"photo_id": "2"}, {"photo_id": "3"}), "b")
+    verify(run, {"1", "2", "3"})
+    assert sorted(run.read("photos", ["photo_id"])["photo_id"].to_pylist()) == ["1", "2", "3"]
+    with pytest.raises(UserError, match="1 photos are missing"):
+        verify(run, {"1", "2", "3", "4"})
+
+
+def test_the_same_block_overwrites_itself(tmp_path):
+    block = rows({"photo_id": "1"}, {"photo_id": "2", "status": "error", "error": "empty"})
+    counts = [commit(block, str(tmp_path)).to_pylist() for _ in range(2)]
+    assert counts[0] == counts[1] == [{"photos": 2, "instances": 0, "errors": ["empty"]}]
+    assert len(Run(str(tmp_path)).read("photos")) == 2
+
+
+# ------------------------------------------------------------------------------------------------ whole runs
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """Three sequences of synthetic photos, with every kind of bad file among them."""
+    out = tmp_path_factory.mktemp("synthetic")
+    made = out / "archive"
+    synth(made, SynthConfig(photos=9, sequences=3, individuals=4, seed=5), os.cpu_count() or 1)
+    photos = made / "photos"
+    first = sorted(photos.rglob("*.JPG"))[0]
+    bad = photos / "bad"
+    bad.mkdir()
+    (bad / "0_byte.jpg").write_bytes(b"")
+    (bad / "text.jpg").write_text("this is no photo")
+    (bad / "truncated.jpg").write_bytes(first.read_bytes()[:20_000])
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 15_000)).save(bomb, "PNG")  # 300 megapixels in a few kilobytes
+    (bad / "bomb.png").write_bytes(bomb.getvalue())
+    Image.fromarray(np.full((300, 400), 40_000, np.uint16)).save(bad / "no_animal_16_bit.png")
+    Image.new("CMYK", (400, 300), (90, 10, 10, 0)).save(bad / "no_animal_cmyk.jpg")
+    shutil.copy(first, bad / "zz_copy.jpg")
+    (photos / "notes.txt").write_text("not a photo, and not in the way")
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(archive, tmp_path_factory, cluster):
+    """The run of that archive, undisturbed."""
+    out = str(tmp_path_factory.mktemp("run") / "run")
+    photos = str(archive / "photos")
+    begin(photos, out, CONFIG, command="pusa process ...")
+    process(photos, out, CONFIG)
+    return Run(out)
+
+
+def by_id(run, table="photos", key="photo_id"):
+    return run.read(table).sort_by(key)
+
+
+def test_nothing_is_lost(finished, archive):
+    photos = by_id(finished).to_pylist()
+    assert len(photos) == 9 + 7
+    status = {row["path"]: (row["status"], row["error"]) for row in photos}
+    assert {path for path, (state, _) in status.items() if state == "error"} == {
+        "bad/0_byte.jpg", "bad/text.jpg", "bad/truncated.jpg", "bad/bomb.png",
+    }  # fmt: skip
+    assert "megapixels" in status["bad/bomb.png"][1]
+    assert all(error is None for state, error in status.values() if state == "ok")
+    counts = finished.manifest()["counts"]
+    assert (counts["photos"], counts["errors"], counts["duplicates"]) == (16, 4, 1)
+    assert counts["photos_without_animals"] >= 2
+
+
+def test_instances_are_in_pixels_of_the_photo(finished):
+    flat = records.flatten_instances(finished.read("photos")).to_pylist()
+    assert flat
+    for row in flat:
+        x0, y0, x1, y1 = row["crop_box"]
+        assert 0 <= x0 < x1 <= row["width"]
+        assert 0 <= y0 < y1 <= row["height"]
+        assert row["mask"]["size"] == [row["height"], row["width"]]
+        assert row["usable"] == bool(row["patch_boxes"])
+        assert (row["unusable_reason"] is None) == row["usable"]
+        assert len(row["embeddings"] or []) == 512 * len(row["patch_boxes"] or [])
+
+
+def test_copies_are_rows_but_in_no_encounter(finished):
+    photos = finished.read("photos").to_pylist()
+    (copy,) = [row for row in photos if row["duplicate_of"]]
+    assert copy["path"] == "bad/zz_copy.jpg"
+    grouped = {i for members in finished.read("encounters", ["instance_ids"])["instance_ids"].to_pylist() for i in members}
+    expected = {i["instance_id"] for row in photos if not row["duplicate_of"] for i in row["instances"]}
+    assert grouped == expected
+    assert copy["instances"]
+
+
+def test_the_same_rows_without_ray(finished, archive):
+    """One process, one batch: the rows do not depend on blocks, pools or their order."""
+    photos = finished.read("index")
+    for stage in (
+        PhotoDetector(str(archive / "photos"), CONFIG.segmentation, CONFIG.crops, threads=1),
+        Describer(CONFIG.descriptor, threads=1),
+        PatternExtractor(CONFIG.pattern, threads=1),
+        PatchEmbedder(CONFIG.embedding, threads=1),
+    ):
+        photos = stage(photos)
+    mine, theirs = photos.sort_by("photo_id"), by_id(finished)
+    for row, (found, expected) in enumerate(zip(records.instances(mine), records.instances(theirs), strict=True)):
+        assert [i["instance_id"] for i in found] == [i["instance_id"] for i in expected], row
+        for a, b in zip(found, expected, strict=True):
+            assert a["crop"] == b["crop"]
+            assert a["mask"] == b["mask"]
+            assert a["pattern"] == b["pattern"]
+            for vector in ("descriptor", "embeddings"):
+                if b[vector] is not None:
+                    np.testing.assert_allclose(a[vector], b[vector], atol=2e-3)
+
+
+def test_a_finished_run_is_not_done_again(finished, archive, cluster):
+    before = {file: finished.fs.get_file_info(file).mtime_ns for file in finished.files("photos")}
+    assert begin(str(archive / "photos"), finished.uri, CONFIG) is None
+    process(str(archive / "photos"), finished.uri, CONFIG)
+    assert {file: finished.fs.get_file_info(file).mtime_ns for file in finished.files("photos")} == before
+
+
+def test_other_settings_need_another_folder(finished, archive):
+    other = load_config(ProcessConfig, overrides={"photos_per_block": 2, "pattern.threshold": 0.5})
+    with pytest.raises(UserError, match="begun with other config"):
+        begin(str(archive / "photos"), finished.uri, other)
+
+
+def test_enrol_and_identify(finished, archive, tmp_path):
+    truth, gallery = str(archive / "truth" / "instances.json"), str(tmp_path / "gallery")
+    names = encounter_names(finished, truth)
+    counts = enroll(finished, gallery, names)
+    assert counts["enrolled"] == len(names) == counts["encounters"]
+    assert enroll(finished, gallery, names)["encounters"] == len(names)  # the same again: replaced, not doubled
+    found = identify(finished, gallery)
+    encounters = finished.read("encounters", ["encounter_id", "n_patches"]).to_pylist()
+    assert found["compared"] == sum(e["n_patches"] > 0 for e in encounters)
+    candidates = finished.read("candidates").to_pylist()
+    assert {c["encounter_id"] for c in candidates} <= {e["encounter_id"] for e in encounters}
+    # An enrolled encounter is not its own candidate: its own vector would be at distance 0.
+    assert min(c["distance"] for c in candidates) > 1e-4
+
+
+def test_an_unknown_encounter_in_the_names_is_told(finished, tmp_path):
+    (tmp_path / "names.csv").write_text("encounter_id,individual\nnowhere#0,Anna\n")
+    with pytest.raises(UserError, match=r"line 2.*nowhere#0"):
+        encounter_names(finished, str(tmp_path / "names.csv"))
+
+
+def test_a_killed_run_resumes_exactly(finished, archive, tmp_path):
+    """SIGKILL to the driver after the first block; the same command again gives the rows of the undisturbed run."""
+    out, config = tmp_path / "run", tmp_path / "config.yaml"
+    config.write_text("photos_per_block: 2\n")
+    command = [sys.executable, "-m", "commands.main", "process", str(archive / "photos"), "--out", str(out)]
+    command += ["--config", str(config), "--cpus", "2"]
+    log = (tmp_path / "log").open("w")
+    first = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+    for _ in range(1200):
+        if first.poll() is not None or list((out / "photos").glob("*.parquet")):
+            break
+        time.sleep(0.1)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    run = Run(str(out))
+    assert run.manifest()["state"] == "running"
+    with pytest.raises(UserError, match="did not finish"):
+        run.finished_manifest()
+    before = len(run.read("photos", ["photo_id"]))
+    assert 0 < before < 16
+    again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert again.returncode == 0, again.stderr
+    assert "were already done" in again.stdout
+    mine, theirs = by_id(run), by_id(finished)
+    assert mine["photo_id"].to_pylist() == theirs["photo_id"].to_pylist()
+    for column in ("status", "error", "digest", "duplicate_of"):
+        assert mine[column].to_pylist() == theirs[column].to_pylist()
+    for found, expected in zip(records.instances(mine), records.instances(theirs), strict=True):
+        assert [i["mask"] for i in found] == [i["mask"] for i in expected]
+    keys = ("encounter_id", "instance_ids", "n_patches")
+    mine, theirs = (by_id(r, "encounters", "encounter_id").select(keys).to_pylist() for r in (run, finished))
+    assert mine == theirs
+
+
+def test_shards_do_not_change_encounters(finished):
+    """A shard's encounters follow from its rows alone."""
+    encoder = ShardEncoder(finished.uri, EncounterConfig(codebook=None))
+    before = by_id(finished, "encounters", "encounter_id").select(["encounter_id", "instance_ids"]).to_pylist()
+    photos = finished.read("photos")
+    found = encoder.builder(photos.take(list(reversed(range(len(photos)))))).sort_by("encounter_id")
+    assert found.select(["encounter_id", "instance_ids"]).to_pylist() == before

@@ -1,0 +1,83 @@
+"""The mixture: against scikit-learn from the same start, against the formula, re-seeding."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+
+from pusa.fisher import mixture as module
+from pusa.fisher.mixture import Mixture, expectation_maximisation, maximise, start
+
+
+def clusters(n: int = 2000, size: int = 10, k: int = 8, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((k, size)) * 0.3
+    return (centres[rng.integers(0, k, n)] + 0.1 * rng.standard_normal((n, size))).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 300)  # so that every test adds up several chunks, the last one shorter
+
+
+def test_em_equals_scikit_learn_from_the_same_start():
+    x = clusters(size=4)
+    rng = np.random.default_rng(1)
+    means = x[rng.choice(len(x), 8, replace=False)]
+    sigma = x.var(0)
+    reference = GaussianMixture(
+        8, covariance_type="diag", reg_covar=0, tol=0, max_iter=15, means_init=means,
+        weights_init=np.full(8, 1 / 8), precisions_init=np.tile(1 / sigma, (8, 1)),
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        reference.fit(x)
+    begin = Mixture(torch.full((8,), 1 / 8), torch.from_numpy(means), torch.from_numpy(np.tile(sigma, (8, 1))))
+    history = []
+    floor = torch.full((4,), 1e-9)
+    found = expectation_maximisation(torch.from_numpy(x), begin, 15, -1, floor, rng, history.append)
+    ours = found.posteriors(torch.from_numpy(x))[1].mean().item()
+    assert ours == pytest.approx(reference.score(x), abs=1e-3)
+    np.testing.assert_allclose(found.means, reference.means_, atol=1e-3)
+    np.testing.assert_allclose(found.variances, reference.covariances_, atol=1e-3)
+    np.testing.assert_allclose(found.weights, reference.weights_, atol=1e-3)
+    likelihoods = [h["log_likelihood"] for h in history]
+    assert [h["iteration"] for h in history] == list(range(1, 16))
+    assert all(b >= a - 1e-5 for a, b in itertools.pairwise(likelihoods))
+
+
+def test_posteriors_and_density_equal_the_formula():
+    rng = np.random.default_rng(2)
+    w, m, v = rng.dirichlet(np.ones(3)), rng.standard_normal((3, 2)), rng.uniform(0.5, 2, (3, 2))
+    x = rng.standard_normal((5, 2))
+    joint = w * np.prod(np.exp(-((x[:, None] - m) ** 2) / 2 / v) / np.sqrt(2 * np.pi * v), 2)
+    mixture = Mixture(*(torch.from_numpy(a).float() for a in (w, m, v)))
+    posteriors, density = mixture.posteriors(torch.from_numpy(x).float())
+    np.testing.assert_allclose(posteriors, joint / joint.sum(1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(density, np.log(joint.sum(1)), atol=1e-5)
+
+
+def test_a_component_that_lost_its_patches_comes_back():
+    x = torch.from_numpy(clusters(size=4))
+    floor = torch.full((4,), 1e-4)
+    far = torch.tensor([[0.0] * 4, [100.0] * 4])
+    statistics = Mixture(torch.tensor([0.5, 0.5]), far, torch.ones(2, 4)).statistics(x)
+    mixture, reseeded = maximise(statistics, floor, np.random.default_rng(0))
+    assert reseeded == 1
+    torch.testing.assert_close(mixture.weights, torch.tensor([0.5, 0.5]))
+    assert (mixture.means[1] - mixture.means[0]).abs().allclose(0.5 * mixture.variances[0].sqrt())
+    found = expectation_maximisation(x, mixture, 20, 1e-4, floor, np.random.default_rng(0))
+    assert found.weights.min() > 0.1  # it holds patches of its own again
+
+
+def test_start_holds_every_cluster():
+    x = torch.from_numpy(clusters(size=4) + np.repeat(np.arange(2), 1000)[:, None].astype(np.float32) * 9)
+    found = start(x, 2, torch.full((4,), 1e-4), np.random.default_rng(0))
+    halves = torch.stack([x[:1000].mean(0), x[1000:].mean(0)])
+    order = found.means[:, 0].argsort()
+    torch.testing.assert_close(found.means[order], halves, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.weights, torch.tensor([0.5, 0.5]))

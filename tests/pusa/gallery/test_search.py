@@ -1,0 +1,98 @@
+"""Exact search: by hand, ties, leave-one-out, blocks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pusa import records
+from pusa.gallery import search
+from pusa.gallery.search import by_individual, distances, rank, same_encounter
+from pusa.gallery.store import Vectors
+
+
+def gallery(*encounters: tuple[str, list[float]]) -> Vectors:
+    """Encounters (individual, vector), with the ids g0, g1, ... of run "r"."""
+    return Vectors(
+        ["r"] * len(encounters),
+        [f"g{i}" for i in range(len(encounters))],
+        [name for name, _ in encounters],
+        np.array([v for _, v in encounters], np.float16),
+    )
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        ([1, 0], [1, 0], 0),
+        ([1, 0], [0, 2], 1),  # lengths do not matter
+        ([1, 0], [-3, 0], 2),
+        ([1, 1], [1, 0], 1 - 0.5**0.5),
+        ([1, 0], [0, 0], 1),  # a zero vector is near to nothing
+    ],
+)
+def test_cosine_distance(a, b, expected):
+    assert distances(np.array([a], np.float32), np.array([b], np.float16)).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_ranks_individuals_by_their_nearest_encounter():
+    known = gallery(("Bo", [0, 1]), ("Aino", [1, 1]), ("Bo", [1, 0]), ("Aino", [-1, 0]), ("Cia", [-1, -1]))
+    found = rank(["q0", "q1"], np.array([[2.0, 0.1], [0.0, -1.0]]), known, top=2)
+    assert found.candidates.schema == records.CANDIDATES
+    assert [(r["encounter_id"], r["rank"], r["individual"]) for r in found.candidates.to_pylist()] == [
+        ("q0", 1, "Bo"), ("q0", 2, "Aino"), ("q1", 1, "Cia"), ("q1", 2, "Aino"),
+    ]  # fmt: skip
+    # q1 is at right angles to the last encounters of Aino and of Bo: a tie, the first name leads.
+    assert found.nearest.tolist() == [2, 1, 4, 3]
+    assert found.candidates["distance"].to_pylist()[2:] == pytest.approx([1 - 0.5**0.5, 1], abs=1e-6)
+    assert found.candidates["probability"].null_count == 4
+
+
+def test_leave_one_out():
+    known = gallery(("Aino", [1, 0]), ("Bo", [1, 0.2]), ("Aino", [0, 1]))
+    queries = known.fisher.astype(np.float32)
+    own = same_encounter("r", known.encounter_ids, known)
+    np.testing.assert_array_equal(own, np.eye(3, dtype=bool))
+    assert not same_encounter("another run", known.encounter_ids, known).any()
+    found = rank(known.encounter_ids, queries, known, exclude=own).candidates.to_pylist()
+    assert [(r["encounter_id"], r["individual"]) for r in found] == [
+        ("g0", "Bo"), ("g0", "Aino"),  # Aino's other encounter
+        ("g1", "Aino"),  # nothing is left of Bo
+        ("g2", "Bo"), ("g2", "Aino"),
+    ]  # fmt: skip
+
+
+def test_ties_between_encounters_and_individuals():
+    known = gallery(("Bo", [1, 0]), ("Aino", [1, 0]), ("Aino", [1, 0]))
+    found = rank(["q"], np.array([[1.0, 0.0]]), known)
+    assert found.candidates["individual"].to_pylist() == ["Aino", "Bo"]
+    assert found.nearest.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(("queries", "known"), [(0, 1), (1, 0), (0, 0)])
+def test_nothing_to_search(queries, known):
+    some = gallery(*[("Aino", [1.0, 0.0])] * known)
+    found = rank(["q"] * queries, np.ones((queries, 2)), some)
+    assert found.candidates.num_rows == len(found.nearest) == 0
+    assert found.candidates.schema == records.CANDIDATES
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(0, 2**32))
+def test_blocks_change_nothing_and_distances_are_right(n, e, block, seed):
+    rng = np.random.default_rng(seed)
+    queries, known = rng.standard_normal((n, 6)), rng.standard_normal((e, 6)).astype(np.float16)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "BLOCK", block)
+        found = distances(queries, known)
+    unit = [x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (queries, known)]
+    np.testing.assert_allclose(found, 1 - unit[0] @ unit[1].T, atol=1e-5)
+    individuals = rng.choice(["Aino", "Bo", "Cia"], e).tolist()
+    names, best, nearest = by_individual(found, individuals)
+    assert names == sorted(set(individuals))
+    for k, name in enumerate(names):
+        members = [i for i, other in enumerate(individuals) if other == name]
+        np.testing.assert_array_equal(best[:, k], found[:, members].min(1))
+        assert set(nearest[:, k].tolist()) <= set(members)

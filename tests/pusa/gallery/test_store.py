@@ -1,0 +1,161 @@
+"""The gallery's store: what goes in comes out, twice is once, and what does not belong is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pusa.errors import UserError
+from pusa.fisher.codebook import Codebook, Mixture
+from pusa.gallery.store import Gallery
+
+K, D = 3, 4
+LENGTH = 2 * K * D
+CODEBOOK = Codebook(
+    torch.zeros(5),
+    torch.zeros(5, D),
+    Mixture(torch.full((K,), 1 / K), torch.zeros(K, D), torch.ones(K, D)),
+    {"embedding": "e" * 64, "pattern": "p" * 64},
+    "c" * 64,
+)
+
+
+@pytest.fixture
+def gallery(tmp_path) -> Gallery:
+    return Gallery.create(str(tmp_path / "gallery"), CODEBOOK)
+
+
+def vector(seed: int, length: int = LENGTH) -> np.ndarray:
+    v = np.random.default_rng(seed).standard_normal(length)
+    return (v / np.linalg.norm(v)).astype(np.float16)
+
+
+def rows(*encounters: dict) -> pa.Table:
+    """Rows to enroll; a column is there if the first row has it, as from a run's encounters."""
+    types = {
+        "fisher": pa.list_(pa.float16()),
+        "thumbnail": pa.binary(),
+        "n_patches": pa.int32(),
+        "taken_from": pa.timestamp("ms"),
+    }
+    names = {"run": "r", "encounter_id": None, "individual": None} | encounters[0]
+    return pa.table(
+        {n: pa.array([({"run": "r"} | e).get(n) for e in encounters], types.get(n, pa.string())) for n in names}
+    )
+
+
+def test_what_goes_in_comes_out(gallery):
+    when = datetime(2021, 5, 3, 12, 30)
+    table = rows(
+        {
+            "encounter_id": "b#0",
+            "individual": "Aino",
+            "fisher": vector(1),
+            "taken_from": when,
+            "place": "Pyötikkö",
+            "side": "left",
+        },
+        {"encounter_id": "a#0", "individual": "O'Neill", "fisher": vector(2)},
+        {"encounter_id": "c#0", "individual": None, "fisher": vector(3)},
+        {"encounter_id": "d#0", "individual": "Aino", "fisher": None},
+    )
+    assert gallery.enroll(table) == 4
+    found = Gallery.open(gallery.uri, CODEBOOK)
+    assert found.counts() == {"individuals": 2, "encounters": 4, "without_name": 1, "without_vector": 1}
+    assert {k: found.about[k] for k in ("codebook", "embedding", "pattern")} == {
+        "codebook": "c" * 64, "embedding": "e" * 64, "pattern": "p" * 64,
+    }  # fmt: skip
+    # Only encounters with a name and a vector can be found, in order of their key.
+    vectors = found.vectors()
+    assert vectors.encounter_ids == ["a#0", "b#0"]
+    assert vectors.individuals == ["O'Neill", "Aino"]
+    assert vectors.fisher.dtype == np.float16
+    np.testing.assert_array_equal(vectors.fisher, [vector(2), vector(1)])
+    stored = {r["encounter_id"]: r for r in found.encounters.to_arrow().to_pylist()}
+    assert (stored["b#0"]["taken_from"], stored["b#0"]["place"], stored["b#0"]["side"]) == (when, "Pyötikkö", "left")
+    assert stored["d#0"]["fisher"] is None
+
+
+def test_enrolling_again_replaces(gallery):
+    gallery.enroll(rows(*({"encounter_id": f"{i}#0", "individual": "Aino", "fisher": vector(i)} for i in range(5))))
+    first = {"encounter_id": "2#0", "individual": "Bo", "fisher": vector(9)}  # decided otherwise since
+    gallery.enroll(rows(first, {"run": "other", "encounter_id": "2#0", "individual": "Aino", "fisher": vector(8)}))
+    vectors = gallery.vectors()
+    assert list(zip(vectors.runs, vectors.encounter_ids, vectors.individuals, strict=True)) == [
+        ("other", "2#0", "Aino"),  # the same id in another run is another encounter
+        ("r", "0#0", "Aino"), ("r", "1#0", "Aino"), ("r", "2#0", "Bo"), ("r", "3#0", "Aino"), ("r", "4#0", "Aino"),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(vectors.fisher, [vector(i) for i in (8, 0, 1, 9, 3, 4)])
+    assert gallery.counts()["individuals"] == 2
+
+
+def test_an_empty_gallery(gallery):
+    assert gallery.vectors().fisher.shape == (0, LENGTH)
+    assert gallery.enroll(rows({"encounter_id": "a", "individual": "Aino"}).slice(0, 0)) == 0
+    assert set(gallery.counts().values()) == {0}
+
+
+def test_thumbnail_is_of_the_encounter_with_most_patches(gallery):
+    gallery.enroll(
+        rows(
+            {"encounter_id": "a", "individual": "O'Neill", "n_patches": 3, "thumbnail": b"few"},
+            {"encounter_id": "b", "individual": "O'Neill", "n_patches": 30, "thumbnail": b"many"},
+            {"encounter_id": "c", "individual": "O'Neill", "n_patches": 99, "thumbnail": None},
+            {"encounter_id": "d", "individual": "Aino", "n_patches": 99, "thumbnail": b"other"},
+        )
+    )
+    assert gallery.thumbnail("O'Neill") == b"many"
+    assert gallery.thumbnail("nobody") is None
+
+
+@pytest.mark.parametrize(
+    ("encounters", "message"),
+    [
+        ([{"encounter_id": "a", "individual": "unknown"}], "'unknown' is not the name"),
+        ([{"encounter_id": "a", "individual": " NA "}], "' NA ' is not the name"),
+        ([{"encounter_id": "a", "individual": ""}], "'' is not the name"),
+        ([{"encounter_id": None, "individual": "Aino"}], "no run or no encounter_id"),
+        ([{"encounter_id": "a", "run": ""}], "no run or no encounter_id"),
+        ([{"encounter_id": "a"}, {"encounter_id": "a"}], "given twice"),
+        ([{"encounter_id": "a", "fisher": vector(0, LENGTH - 2)}], "24 numbers, got .22."),
+        ([{"encounter_id": "a", "fisher": vector(0) * np.float16(np.nan)}], "NaN or infinity"),
+    ],
+)
+def test_bad_rows_are_refused_and_nothing_is_written(gallery, encounters, message):
+    with pytest.raises(UserError, match=message):
+        gallery.enroll(rows(*encounters))
+    assert gallery.counts() == {"individuals": 0, "encounters": 0, "without_name": 0, "without_vector": 0}
+
+
+def test_another_codebook(gallery):
+    with pytest.raises(UserError, match=r"codebook cccccccccccc, .* to dddddddddddd.*another gallery"):
+        Gallery.open(gallery.uri, replace(CODEBOOK, digest="d" * 64))
+
+
+def test_no_gallery_there(tmp_path):
+    with pytest.raises(UserError, match="no gallery at"):
+        Gallery.open(str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()  # looking must not make the folder
+    with pytest.raises(UserError, match="no gallery at"):
+        Gallery.open(str(tmp_path))  # a folder, but of something else
+
+
+def test_a_gallery_is_not_made_twice(gallery):
+    with pytest.raises(UserError, match="is a gallery already"):
+        Gallery.create(gallery.uri, CODEBOOK)
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(UserError, match="Cannot"):
+        Gallery.create(str(tmp_path / "file"), CODEBOOK)
+
+
+def test_an_unsaved_codebook_makes_no_gallery(tmp_path):
+    with pytest.raises(ValueError, match="no digest"):
+        Gallery.create(str(tmp_path / "g"), replace(CODEBOOK, digest=""))
