@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ for _key, _value in {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "fatal",  # or the C++ side talks between our lines; its logs are in the session's folder
+    "RAY_DEDUP_LOGS_SKIP_REGEX": "Failed to query Ray Train Controller|core_worker.cc",  # noise of every training
     "RAY_AUTH_MODE": "disabled" if os.environ.get("RAY_ADDRESS") is None else "token",
 }.items():
     os.environ.setdefault(_key, _value)
@@ -65,13 +66,34 @@ def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: 
     settings: dict[str, object] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": log_to_driver}
     if address == "local":
         settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(**settings)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    DataContext.get_current().enable_progress_bars = False
+    with contextlib.nullcontext() if log_to_driver else _native_stderr_closed():
+        ray.init(**settings)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        DataContext.get_current().enable_progress_bars = False
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """Keeps Ray's C++ side from writing warnings between our lines; what Python writes to stderr still arrives.
+
+    Its logs are in the session's folder. (Its own switch, RAY_BACKEND_LOG_LEVEL, announces itself on every start.)
+    """
+    python, native = sys.stderr, os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    sys.stderr = os.fdopen(os.dup(native), "w", buffering=1)
     try:
         yield
     finally:
-        ray.shutdown()
+        sys.stderr.close()
+        os.dup2(native, 2)
+        os.close(native)
+        os.close(nowhere)
+        sys.stderr = python
 
 
 def resources() -> tuple[float, float]:

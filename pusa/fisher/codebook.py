@@ -63,7 +63,7 @@ class Codebook:
         return projected
 
     def check(self, used: Mapping[str, str]) -> None:
-        """Raises UserError unless the weights in use (SHA-256 by kind) are those that the codebook was fitted behind."""
+        """Raises UserError unless the weights in use (SHA-256 by kind) are those behind the codebook."""
         for kind, digest in self.made_with.items():
             if used.get(kind) != digest:
                 raise UserError(

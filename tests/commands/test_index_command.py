@@ -99,7 +99,7 @@ def test_no_photo_is_lost_in_periods(days):
     dates = {DAY: 1, DAY + dt.timedelta(days): 2, DAY + dt.timedelta(days // 2): 4}
     periods = by_period(dates)
     assert sum(periods.values()) == 7
-    assert len(periods) <= 40
+    assert len(periods) <= 24
     assert list(periods) == sorted(periods)
 
 

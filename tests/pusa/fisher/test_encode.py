@@ -20,7 +20,7 @@ K, D, C = 5, 3, 6
 
 def random_codebook(k: int = K, d: int = D, c: int = C, seed: int = 0) -> Codebook:
     rng = np.random.default_rng(seed)
-    axes = np.linalg.qr(rng.standard_normal((c, d)))[0]
+    axes = rng.standard_normal((c, d)) / np.sqrt(c)
     mixture = Mixture(
         torch.from_numpy(rng.dirichlet(np.full(k, 3.0))).float(),
         torch.from_numpy(rng.standard_normal((k, d)) * 0.1).float(),
@@ -46,9 +46,8 @@ def formula(codebook: Codebook, embeddings: np.ndarray) -> np.ndarray:
         log_joint = np.log(w) - 0.5 * (((x_t - m) / s) ** 2 + np.log(2 * np.pi * v)).sum(1)
         g = np.exp(log_joint - log_joint.max())
         g /= g.sum()
-        for k in range(len(w)):
-            mean[k] += g[k] * (x_t - m[k]) / s[k]
-            deviation[k] += g[k] * ((x_t - m[k]) ** 2 / v[k] - 1)
+        mean += g[:, None] * (x_t - m) / s
+        deviation += g[:, None] * ((x_t - m) ** 2 / v - 1)
     mean /= count * np.sqrt(w)[:, None]
     deviation /= count * np.sqrt(2 * w)[:, None]
     vector = np.concatenate([mean.ravel(), deviation.ravel()])

@@ -1,0 +1,59 @@
+"""Truth beside a run: instances by mask, encounters by majority."""
+
+import numpy as np
+import pyarrow as pa
+
+from pusa import records, truth
+from pusa.exchange import Given
+from pusa.segmentation import masks
+
+
+def square(x, y, side=10, size=(40, 60)):
+    mask = np.zeros(size, bool)
+    mask[y : y + side, x : x + side] = True
+    return masks.encode(mask)
+
+
+def photo(path, *found):
+    return {"photo_id": path, "path": path, "instances": [records.new_instance(n, mask=m) for n, m in found]}
+
+
+def known(mask, identity):
+    return Given(box=(0, 0, 1, 1), mask=mask, identity=identity)
+
+
+def test_two_animals_of_one_photo_keep_their_own_names():
+    # a and b lie on the true animals, the other way round in the list; c overlaps nothing; d too little (IoU 1/3).
+    table = pa.Table.from_pylist(
+        [
+            photo("one.jpg", ("a", square(0, 0)), ("b", square(20, 0)), ("c", square(45, 25))),
+            photo("two.jpg", ("d", square(5, 0))),
+            photo("three.jpg", ("e", square(0, 0))),  # a photo that the truth does not list
+        ],
+        records.PHOTOS,
+    )
+    answers = {
+        "one.jpg": [known(square(21, 0), "Anna"), known(square(0, 1), "Bert")],
+        "two.jpg": [known(square(0, 0), "Carl")],
+    }
+    assert truth.instance_identities(table, answers) == {"a": "Bert", "b": "Anna"}
+
+
+def encounters(*members):
+    rows = [
+        {"encounter_id": f"s#{n}", "sequence_id": "s", "instance_ids": list(ids)} for n, ids in enumerate(members)
+    ]
+    return pa.Table.from_pylist(rows, records.ENCOUNTERS)
+
+
+def test_an_encounter_takes_the_name_of_most_of_its_instances():
+    table = encounters("abc", "de", "f")
+    names = {"a": "Anna", "b": "Bert", "c": "Bert", "d": "Dora", "e": "Carl"}
+    # Two of three; a tie goes to the first of the alphabet; an encounter that matched nothing has no name.
+    assert truth.encounter_identities(table, names) == {"s#0": "Bert", "s#1": "Carl"}
+
+
+def test_partitions_hold_the_known_instances_only():
+    ((found, true),) = truth.sequence_partitions(encounters("ab", "cx"), {"a": "Anna", "b": "Bert", "c": "Anna"})
+    assert found.tolist() == [0, 0, 1]
+    assert true.tolist() == [0, 1, 0]
