@@ -2,9 +2,10 @@
 
     python benchmarks/nyala.py FOLDER OUT
 
-FOLDER holds images/<identity>/<sighting>_<side>.jpg and annotations.json (COCO with `identity`, `sighting` and `side`). A folder
-of it is an identity, so sequences come from a CSV of sightings. Only identities with an even number are used: nothing was fitted
-on them, and the odd ones stay for fitting. Masks come from the annotations; pattern, embedding and codebook are the starter's.
+FOLDER holds images/<identity>/<sighting>_<side>.jpg and annotations.json (COCO with `identity`, `sighting` and
+`side`). A folder of it is an identity, so sequences come from a CSV of sightings. Only identities with an even number
+are used: nothing was fitted on them, and the odd ones stay for fitting. Masks come from the annotations; pattern,
+embedding and codebook are the starter's.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def main(folder: Path, out: Path) -> None:
         writer.writerow(["path", "sequence_id"])
         writer.writerows((image["file_name"], f"sighting {image['sighting']}") for image in images)
     run, split_file = out / "run", str(out / "split.json")
-    pusa("process", str(archive), "--out", str(run), "--instances", split_file, "--sequences", str(out / "sightings.csv"))
+    pusa(
+        "process", str(archive), "--out", str(run), "--instances", split_file, "--sequences", str(out / "sightings.csv")
+    )
     pusa("evaluate", "sightings", str(run), "--truth", split_file)
 
 

@@ -33,6 +33,10 @@ def fit(
     config = load_config(codebook.CodebookConfig, overrides={"dimensions": dimensions, "components": components})
     made_with = {kind: manifest["weights"][kind] for kind in ("pattern", "embedding")}
     fitted = codebook.fit(
-        embeddings, config, seed, made_with, lambda m: console.print(f"iteration {m['iteration']:.0f}: {m['log_likelihood']:.4f}")
+        embeddings,
+        config,
+        seed,
+        made_with,
+        lambda m: console.print(f"iteration {m['iteration']:.0f}: {m['log_likelihood']:.4f}"),
     )
     console.print(f"{out}: {fitted.save(out)}")

@@ -32,16 +32,20 @@ def sightings(
     codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
 ) -> None:
     """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
+    import numpy as np
+
     from pipelines.evaluate import evaluate_sightings
+    from pusa import ranking
     from pusa.records import Run
 
     found = evaluate_sightings(Run(run), truth, codebook)
     figures: dict[str, Any] = {name: found.pop(name) for name in ("photos", "individuals", "without_pattern")}
-    for level, top in found.items():
-        figures |= {f"queries {level}": len(top.ranks), f"dropped {level} (no true match)": top.dropped}
+    for level, queries in found.items():
+        figures |= {f"queries {level}": len(queries.ranks), f"dropped {level} (no true match)": queries.dropped}
         for n in (1, 2, 3, 4, 5):
-            low, high = top.interval(n)
-            figures[f"top-{n} {level}"] = f"{100 * top.share(n):.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+            share = ranking.top_n(queries.ranks, n)
+            low, high = ranking.bootstrap_interval(ranking.hits(queries.ranks, n), np.random.default_rng(0))
+            figures[f"top-{n} {level}"] = f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     _print(f"{run} against {truth}", figures)
 
 

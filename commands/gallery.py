@@ -14,7 +14,9 @@ app = typer.Typer(help="The gallery of known individuals.", no_args_is_help=True
 def enroll(
     run: Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")],
     gallery: Annotated[str, typer.Option(help="Folder of the gallery; made where there is none.")],
-    individuals: Annotated[str, typer.Option(help="Who is who: CSV (encounter_id, individual), or COCO with `identity`.")],
+    individuals: Annotated[
+        str, typer.Option(help="Who is who: CSV (encounter_id, individual), or COCO with `identity`.")
+    ],
     until: Annotated[
         dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only encounters seen on this day or before.")
     ] = None,
@@ -34,4 +36,7 @@ def enroll(
     console.print(f"{counts['enrolled']} of {counts['named']} named encounters enrolled{later}.", soft_wrap=True)
     if counts.get("without_pattern"):
         console.print(f"{counts['without_pattern']} of them have no pattern: they are kept, but cannot be found.")
-    console.print(f"The gallery {gallery} has {counts['individuals']} individuals, {counts['encounters']} encounters.", soft_wrap=True)
+    console.print(
+        f"The gallery {gallery} has {counts['individuals']} individuals, {counts['encounters']} encounters.",
+        soft_wrap=True,
+    )

@@ -104,7 +104,6 @@ def by_period(by_date: dict[dt.date, int], limit: int = 24) -> dict[str, int]:
     return periods
 
 
-
 def _most(counts: dict[str, int], limit: int = 15) -> dict[str, int]:
     rest = list(counts.items())[limit:]
     return dict(list(counts.items())[:limit]) | ({f"{len(rest)} more": sum(n for _, n in rest)} if rest else {})

@@ -38,7 +38,9 @@ def _train(training: tuple[type[Config], Callable[..., Any]], config: Path | Non
 
 @app.command()
 def segmentation(
-    coco: Annotated[list[str], typer.Option(help="COCO file and folder of its photos, as FILE:FOLDER; may be repeated.")],
+    coco: Annotated[
+        list[str], typer.Option(help="COCO file and folder of its photos, as FILE:FOLDER; may be repeated.")
+    ],
     out: Out,
     validation: Annotated[list[str], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
     start: Annotated[str | None, typer.Option(help="imagenet, or weights to fine-tune.")] = None,
@@ -81,9 +83,7 @@ def pattern(
 
 
 @app.command()
-def embedding(
-    out: Out, start: Start = None, minutes: Minutes = None, config: Settings = None, seed: Seed = 0
-) -> None:
+def embedding(out: Out, start: Start = None, minutes: Minutes = None, config: Settings = None, seed: Seed = 0) -> None:
     """Train the patch network on artificial coats."""
     from pusa.embedding.train import EmbeddingTraining, loop
 

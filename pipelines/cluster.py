@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 # Before Ray is imported: no usage reports; workers start from this environment, not through `uv run`.
 for _key, _value in {
@@ -36,17 +37,18 @@ class Share:
     threads: int | None
 
     @property
-    def options(self) -> dict[str, object]:
+    def options(self) -> dict[str, Any]:
         """The resource arguments of `map_batches`: an actor on a GPU asks for no CPU, or Ray wants both at once."""
-        resources: dict[str, object] = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cpus}
+        resources: dict[str, Any] = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cpus}
         return {"compute": ActorPoolStrategy(size=self.actors), **resources}
 
 
 def share(stages: int, cpus: float, gpus: float) -> Share:
     """Divides a cluster evenly among the actor pools of `stages` stages.
 
-    With GPUs, every GPU is shared by one actor of each stage. Without, each pool has as many one-threaded actors as fit;
-    on two cores and four stages that is one actor each, of 0.4 CPU: whole CPUs would leave the last pools waiting for ever.
+    With GPUs, every GPU is shared by one actor of each stage. Without, each pool has as many one-threaded actors as
+    fit; on two cores and four stages that is one actor each, of 0.4 CPU: whole CPUs would leave the last pools
+    waiting for ever.
     """
     if gpus:
         return Share(actors=int(gpus), cpus=0, gpus=1 / stages, threads=None)
@@ -63,7 +65,7 @@ def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: 
     if ray.is_initialized():  # a notebook's or a test's session is used as it is
         yield
         return
-    settings: dict[str, object] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": log_to_driver}
+    settings: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": log_to_driver}
     if address == "local":
         settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     with contextlib.nullcontext() if log_to_driver else _native_stderr_closed():

@@ -18,7 +18,9 @@ from pusa.records import Run
 from pusa.segmentation import masks
 
 
-def evaluate_run(run: Run, truth_file: str, gallery_uri: str | None = None, tops: tuple[int, ...] = (1, 3, 5)) -> dict[str, float]:
+def evaluate_run(
+    run: Run, truth_file: str, gallery_uri: str | None = None, tops: tuple[int, ...] = (1, 3, 5)
+) -> dict[str, float]:
     """Figures of a finished run against COCO truth with identities.
 
     precision, recall, f1: of the instances, mask IoU .5, at the run's score threshold. rand_index and others: see
@@ -32,7 +34,9 @@ def evaluate_run(run: Run, truth_file: str, gallery_uri: str | None = None, tops
     labels = truth.sequence_partitions(encounters, identities)
     figures |= partitions.grouping_metrics([(true, found) for found, true in labels])
     if gallery_uri:
-        figures |= identification(run, truth.encounter_identities(encounters, identities), Gallery.open(gallery_uri), tops)
+        figures |= identification(
+            run, truth.encounter_identities(encounters, identities), Gallery.open(gallery_uri), tops
+        )
     return figures
 
 
@@ -64,7 +68,9 @@ def identification(run: Run, names: dict[str, str], gallery: Gallery, tops: tupl
         for encounter_id, fisher in zip(batch["encounter_id"].to_pylist(), batch["fisher"], strict=True):
             if encounter_id in ranks and fisher.is_valid:
                 query = fisher.values.to_numpy(zero_copy_only=False)[None]
-                individuals, distance, _ = search.by_individual(search.distances(query, vectors.fisher), vectors.individuals)
+                individuals, distance, _ = search.by_individual(
+                    search.distances(query, vectors.fisher), vectors.individuals
+                )
                 true = distance[0, individuals.index(queries[encounter_id])]
                 ranks[encounter_id] = int((distance[0] <= true).sum())  # ties count against
     result: dict[str, float] = {"queries": len(ranks), "new": len(queries) - len(ranks), "individuals": len(known)}
@@ -87,19 +93,21 @@ def evaluate_sightings(run: Run, truth_file: str, codebook: str | None = None) -
         for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
             mine = [i for i in nested if i["instance_id"] in identities]
             if len(mine) > 1:
-                raise UserError(f"The sequence {sequence_id} has a photo of {len(mine)} known animals: use `evaluate run`.")
+                raise UserError(
+                    f"The sequence {sequence_id} has a photo of {len(mine)} known animals: use `evaluate run`."
+                )
             for i in mine:
                 x = i["embeddings"] if i["embeddings"] is not None else np.zeros(0, np.float16)
                 rows.append((identities[i["instance_id"]], i["side"], sequence_id, x.reshape(-1, len(book.center))))
     individual, side, sighting = (np.array([row[c] for row in rows]) for c in range(3))
     vectors = fisher_vectors(book, [row[3] for row in rows])
     empty = ~vectors.any(axis=1)
-    similarity = 1 - search.distances(vectors, vectors)
-    similarity[empty] = similarity[:, empty] = -np.inf
+    distance = search.distances(vectors, vectors)
+    distance[empty] = distance[:, empty] = np.inf
     return {
         "photos": len(rows),
         "individuals": len(set(individual)),
         "without_pattern": int(empty.sum()),
-        "by photo": sightings.by_photo(similarity, individual, side, sighting),
-        "by sighting": sightings.by_sighting(similarity, individual, side, sighting),
+        "by photo": sightings.by_photo(distance, individual, side, sighting),
+        "by sighting": sightings.by_sighting(distance, individual, side, sighting),
     }

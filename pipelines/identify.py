@@ -30,7 +30,9 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     CSV names an encounter that the run does not have.
     """
     if not file.lower().endswith(".csv"):
-        return truth.encounter_identities(run.read("encounters", ["encounter_id", "instance_ids"]), true_identities(run, file))
+        return truth.encounter_identities(
+            run.read("encounters", ["encounter_id", "instance_ids"]), true_identities(run, file)
+        )
     known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
     names: dict[str, str] = {}
     for line, row in read_csv(file, ["encounter_id", "individual"]):
@@ -49,7 +51,9 @@ def true_identities(run: Run, file: str) -> dict[str, str]:
     for batch in run.batches("photos", columns):
         identities |= truth.instance_identities(batch, known)
     if not identities:
-        raise UserError(f"{file}: no instance of {run.uri} matches one with an `identity`. Are paths relative to the archive?")
+        raise UserError(
+            f"{file}: no instance of {run.uri} matches one with an `identity`. Are paths relative to the archive?"
+        )
     return identities
 
 
@@ -61,7 +65,9 @@ def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date 
     """
     manifest = run.finished_manifest()
     if "codebook" not in manifest["weights"]:
-        raise UserError(f"{run.uri} was processed without a codebook: its encounters have no vectors. Process it with one.")
+        raise UserError(
+            f"{run.uri} was processed without a codebook: its encounters have no vectors. Process it with one."
+        )
     codebook = Codebook.load(manifest["config"]["encounters"]["codebook"])
     if codebook.digest != manifest["weights"]["codebook"]:
         raise UserError(f"The codebook of {run.uri} has changed since the run. Process the archive into a new folder.")
@@ -79,9 +85,13 @@ def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date 
             counts["without_pattern"] += row["fisher"][0].as_py() is None
             for name, value in fields.items():
                 kind = pa.timestamp("ms") if name.startswith("taken") else None
-                row = row.append_column(name, pa.array([value], kind or (pa.binary() if name == "thumbnail" else pa.string())))
+                row = row.append_column(
+                    name, pa.array([value], kind or (pa.binary() if name == "thumbnail" else pa.string()))
+                )
             rows.append(row)
-    gallery = Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else Gallery.create(gallery_uri, codebook)
+    gallery = (
+        Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else Gallery.create(gallery_uri, codebook)
+    )
     counts["enrolled"] = gallery.enroll(pa.concat_tables(rows)) if rows else 0
     return {**counts, **gallery.counts()}
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ Report = Callable[[Progress], None]
 
 
 def begin(archive: str, out: str, config: ProcessConfig, given: str | None = None, command: str = "") -> Summary | None:
-    """Starts a run: indexes the archive and writes the manifest. Where the run was begun before, nothing is indexed again,
+    """Starts a run: indexes the archive and writes the manifest. Where the run was begun before, nothing is indexed
+    again,
     so that shards stay what they were, and the result is None.
 
     `given` is a COCO or MegaDetector file in place of the detector. `command` is what resumes the run. Raises UserError
@@ -110,7 +112,8 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
 def process(
     archive: str, out: str, config: ProcessConfig, given: str | None = None, report: Report = lambda progress: None
 ) -> dict[str, Any]:
-    """Processes what is not yet done of a run that `begin` started, in the Ray session that is there; returns its manifest.
+    """Processes what is not yet done of a run that `begin` started, in the Ray session that is there; returns its
+    manifest.
 
     Raises UserError where errors look systematic.
     """
@@ -150,7 +153,7 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         (PatternExtractor, {"config": config.pattern}),
         (PatchEmbedder, {"config": config.embedding}),
     ]
-    stream = ray.data.from_arrow(blocks)
+    stream: ray.data.Dataset = ray.data.from_arrow(blocks)
     for stage, arguments in stages:
         stream = stream.map_batches(
             stage,
@@ -159,15 +162,13 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
             batch_format="pyarrow",
             **share.options,
         )
-    stream = stream.map_batches(
-        commit, fn_kwargs={"out": run.uri}, batch_size=size, batch_format="pyarrow", num_cpus=share.cpus / 2
-    )
-    for committed in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        for row in committed.to_pylist():
-            progress.done += row["photos"]
-            progress.instances += row["instances"]
-            progress.errors += len(row["errors"])
-            progress.reasons.update(row["errors"])
+    write = partial(commit, out=run.uri)
+    stream = stream.map_batches(write, batch_size=size, batch_format="pyarrow", num_cpus=share.cpus / 2)
+    for row in stream.iter_rows(prefetch_batches=0):  # one a block
+        progress.done += row["photos"]
+        progress.instances += row["instances"]
+        progress.errors += len(row["errors"])
+        progress.reasons.update(row["errors"])
         report(progress)
         stop_if_systematic(progress)
     verify(run, set(index["photo_id"].to_pylist()))
@@ -191,8 +192,8 @@ def stop_if_systematic(progress: Progress) -> None:
     if progress.done >= SYSTEMATIC and 2 * progress.errors > progress.done:
         reasons = "; ".join(f"{n} x {reason}" for reason, n in progress.reasons.most_common(3))
         raise UserError(
-            f"Stopped: {progress.errors} of the first {progress.done} photos failed, which looks systematic ({reasons}). "
-            "Nothing is lost: put the cause right and give the same command again."
+            f"Stopped: {progress.errors} of the first {progress.done} photos failed, which looks systematic "
+            f"({reasons}). Nothing is lost: put the cause right and give the same command again."
         )
 
 
@@ -210,7 +211,9 @@ def verify(run: Run, expected: set[str]) -> None:
             run.rewrite("photos", file, run.read_file(file).filter(pa.array(keep)))
     missing = len(expected - seen)
     if missing:
-        raise UserError(f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again.")
+        raise UserError(
+            f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again."
+        )
 
 
 def mark_duplicates(run: Run) -> int:
@@ -258,7 +261,7 @@ def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
         batch_format="pyarrow",
         **share.options,
     )
-    for _ in stream.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    for _ in stream.iter_rows(prefetch_batches=0):
         progress.done += 1
         report(progress)
 

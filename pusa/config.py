@@ -24,7 +24,8 @@ class Config(BaseModel):
 
 
 def load_config(model: type[C], path: Path | None = None, overrides: dict[str, Any] | None = None) -> C:
-    """Settings of `model` from a YAML file (or the defaults), with dotted `overrides` such as {"pattern.threshold": 0.5}.
+    """Settings of `model` from a YAML file (or the defaults), with dotted `overrides` such as {"pattern.threshold":
+    0.5}.
 
     Raises UserError naming the file and the key that does not fit.
     """

@@ -29,8 +29,8 @@ class EncounterBuilder:
     """The encounters of whole sequences: a table of `records.PHOTOS` rows in, one of `records.ENCOUNTERS` out.
 
     Photos with an error and copies of other photos (`duplicate_of`) take no part: a copy in another sequence would be a
-    perfect, and false, resighting. Needs the columns photo_id, path, sequence_id, taken_at, status, duplicate_of and of the
-    instances instance_id, descriptor and embeddings.
+    perfect, and false, resighting. Needs the columns photo_id, path, sequence_id, taken_at, status, duplicate_of and
+    of the instances instance_id, descriptor and embeddings.
     """
 
     def __init__(self, config: EncounterConfig, threads: int | None = None) -> None:

@@ -1,8 +1,9 @@
 """The tables of a run: Arrow schemas, ids, and reading and writing them as Parquet.
 
-A run is a folder (local, s3:// or gs://) of Parquet files, RUN/<table>/*.parquet, and RUN/manifest.json. `photos` has one
-row a photo from the index to the end, with its instances nested: a row is the unit of work, so a resumed run neither loses
-nor doubles anything. Boxes, masks and points are in pixels of the original, upright photo; x to the right, y down.
+A run is a folder (local, s3:// or gs://) of Parquet files, RUN/<table>/*.parquet, and RUN/manifest.json. `photos` has
+one row a photo from the index to the end, with its instances nested: a row is the unit of work, so a resumed run
+neither loses nor doubles anything. Boxes, masks and points are in pixels of the original, upright photo; x to the
+right, y down.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -133,7 +135,7 @@ def _column(values: pa.Array, name: str) -> list[Any]:
 
 
 def instances(photos: pa.Table) -> list[list[dict[str, Any]]]:
-    """The instances of each row of a photos table, as dicts; vectors are read-only numpy arrays of the column's type."""
+    """The instances of each row of a photos table, as dicts; vectors are read-only numpy arrays."""
     nested = photos.column("instances").combine_chunks()
     if isinstance(nested, pa.ChunkedArray):  # a table without rows
         nested = pa.array([], nested.type)
@@ -143,7 +145,7 @@ def instances(photos: pa.Table) -> list[list[dict[str, Any]]]:
     columns = {f.name: _column(flat.field(i), f.name) for i, f in enumerate(flat.type)}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     ends = np.cumsum([0, *counts])
-    return [rows[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [rows[a:b] for a, b in pairwise(ends)]
 
 
 def with_instances(photos: pa.Table, nested: Sequence[list[dict[str, Any]]]) -> pa.Table:
@@ -214,7 +216,8 @@ class Run:
         self.write(table, rows, file.rsplit("/", 1)[1].removesuffix(".parquet"))
 
     def batches(self, table: str, columns: Iterable[str] | None = None, rows: int = 64) -> Iterator[pa.Table]:
-        """The table in pieces of at most `rows` rows, file by file. `columns` may name children of the nested instances,
+        """The table in pieces of at most `rows` rows, file by file. `columns` may name children of the nested
+        instances,
         such as "instances.list.element.descriptor": only these are read from disk."""
         chosen = None if columns is None else list(columns)
         for file in self.files(table):
@@ -234,11 +237,15 @@ class Run:
         return schema.empty_table()
 
     def embeddings(self) -> np.ndarray:
-        """The embeddings of all patches, (n, 512) float16, in the order of photo_id whatever order they were written in."""
+        """The embeddings of all patches, (n, 512) float16, in the order of photo_id whatever order they were written
+        in.
+        """
         parts: dict[str, np.ndarray] = {}
         for batch in self.batches("photos", ["photo_id", "instances.list.element.embeddings"]):
             for photo, found in zip(batch["photo_id"].to_pylist(), instances(batch), strict=True):
-                parts[photo] = np.concatenate([np.zeros(0, np.float16)] + [i["embeddings"] for i in found if i["embeddings"] is not None])
+                parts[photo] = np.concatenate(
+                    [np.zeros(0, np.float16)] + [i["embeddings"] for i in found if i["embeddings"] is not None]
+                )
         return np.concatenate([np.zeros(0, np.float16)] + [parts[photo] for photo in sorted(parts)]).reshape(-1, 512)
 
     def write(self, table: str, rows: pa.Table, name: str) -> None:

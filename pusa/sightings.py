@@ -2,7 +2,7 @@
 
 The two flanks of an animal are different patterns, so only photos of the same side are compared. A photo never competes
 with the photos of its own sighting, which would be too easy. An individual that no other sighting shows on that side
-cannot be found: such queries are left out, and counted.
+cannot be found: such queries are dropped, and counted.
 """
 
 from __future__ import annotations
@@ -11,64 +11,47 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pusa import ranking
+
 
 @dataclass(frozen=True)
-class TopN:
-    """Ranks of the true individual, 1 = first, one per query; `dropped` queries had no true match to find."""
+class Found:
+    """`ranks` of the queries, as `ranking.ranks` gives them (0: a miss at every n), and how many were `dropped`."""
 
     ranks: np.ndarray
     dropped: int
 
-    def share(self, n: int) -> float:
-        """Share of queries whose true individual is among the first n, 0 to 1."""
-        return float(np.mean(self.ranks <= n)) if len(self.ranks) else float("nan")
 
-    def interval(self, n: int, seed: int = 0, samples: int = 2000) -> tuple[float, float]:
-        """95 % bootstrap interval of `share(n)` over queries."""
-        hits = self.ranks <= n
-        draws = np.random.default_rng(seed).choice(hits, (samples, len(hits)))
-        low, high = np.percentile(draws.mean(1), [2.5, 97.5])
-        return float(low), float(high)
+def by_photo(distance: np.ndarray, individual: np.ndarray, side: np.ndarray, sighting: np.ndarray) -> Found:
+    """Each photo against all of its side from other sightings; an individual is as near as its nearest photo.
 
-
-def _rank(scores: dict[str, float], true: str) -> int:
-    """Rank of `true` among individuals by falling score; ties count against it."""
-    return 1 + sum(score >= scores[true] for name, score in scores.items() if name != true)
-
-
-def by_photo(similarity: np.ndarray, individual: np.ndarray, side: np.ndarray, sighting: np.ndarray) -> TopN:
-    """Each photo against all of its side from other sightings; an individual scores by its best photo.
-
-    `similarity` is n x n, larger is more alike; -inf for a photo that has no vector. The other arrays are n texts.
+    `distance` is n x n; inf for a photo that has no vector. The other arrays are n texts.
     """
-    ranks, dropped = [], 0
-    for q in range(len(individual)):
-        others = np.flatnonzero((side == side[q]) & (sighting != sighting[q]))
-        scores: dict[str, float] = {}
-        for j in others:
-            scores[individual[j]] = max(scores.get(individual[j], -np.inf), float(similarity[q, j]))
-        if individual[q] in scores:
-            ranks.append(_rank(scores, individual[q]))
-        else:
-            dropped += 1
-    return TopN(np.array(ranks, int), dropped)
+    compared = (side[:, None] == side) & (sighting[:, None] != sighting)
+    names, true = np.unique(individual, return_inverse=True)
+    nearest = np.stack([np.where(compared & (true == k), distance, np.inf).min(1) for k in range(len(names))], 1)
+    findable = (compared & (true[:, None] == true)).any(1)
+    return Found(ranking.ranks(nearest, true)[findable], int((~findable).sum()))
 
 
-def by_sighting(similarity: np.ndarray, individual: np.ndarray, side: np.ndarray, sighting: np.ndarray) -> TopN:
-    """Each sighting (its photos of all sides) against all others: per side the best pair, then the mean over the sides
-    that the individual offers."""
-    ranks, dropped = [], 0
+def by_sighting(distance: np.ndarray, individual: np.ndarray, side: np.ndarray, sighting: np.ndarray) -> Found:
+    """Each sighting (its photos of all sides) against all others: per side the nearest pair, then the mean over the
+    sides
+    that the individual offers. Arguments as for `by_photo`."""
+    names, true = np.unique(individual, return_inverse=True)
+    rows, truth = [], []
     for s in np.unique(sighting):
-        mine = np.flatnonzero(sighting == s)
-        best: dict[str, dict[str, float]] = {}
-        for q in mine:
-            for j in np.flatnonzero((side == side[q]) & (sighting != s)):
-                sides = best.setdefault(individual[j], {})
-                sides[side[q]] = max(sides.get(side[q], -np.inf), float(similarity[q, j]))
-        scores = {name: float(np.mean(list(sides.values()))) for name, sides in best.items()}
-        true = individual[mine[0]]
-        if true in scores:
-            ranks.append(_rank(scores, true))
-        else:
-            dropped += 1
-    return TopN(np.array(ranks, int), dropped)
+        mine = sighting == s
+        per_side = np.full((len(np.unique(side[mine])), len(names)), np.nan)
+        for row, flank in enumerate(np.unique(side[mine])):
+            pairs = distance[np.ix_(mine & (side == flank), ~mine & (side == flank))]
+            owner = true[~mine & (side == flank)]
+            for k in np.unique(owner):
+                per_side[row, k] = pairs[:, owner == k].min()
+        offered = ~np.isnan(per_side)
+        total = np.where(offered, per_side, 0).sum(0)
+        rows.append(np.where(offered.any(0), total / np.maximum(offered.sum(0), 1), np.nan))
+        truth.append(true[mine][0])
+    nearest, true_ = np.array(rows), np.array(truth)
+    findable = ~np.isnan(nearest[np.arange(len(true_)), true_])
+    return Found(ranking.ranks(nearest, true_)[findable], int((~findable).sum()))

@@ -1,4 +1,6 @@
-"""Local folders and object storage behind one interface: a path, `s3://...` or `gs://...` becomes (file system, path)."""
+"""Local folders and object storage behind one interface: a path, `s3://...` or `gs://...` becomes (file system,
+path).
+"""
 
 from __future__ import annotations
 

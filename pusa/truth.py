@@ -39,7 +39,9 @@ def instance_identities(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) 
 
 
 def encounter_identities(encounters: pa.Table, identities: Mapping[str, str]) -> dict[str, str]:
-    """Identity by encounter_id: that of most of its instances; the alphabetically first on a tie; none where none matched."""
+    """Identity by encounter_id: that of most of its instances; the alphabetically first on a tie; none where none
+    matched.
+    """
     result: dict[str, str] = {}
     rows = zip(encounters["encounter_id"].to_pylist(), encounters["instance_ids"].to_pylist(), strict=True)
     for encounter_id, members in rows:

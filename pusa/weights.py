@@ -24,7 +24,9 @@ STARTER_DIR = Path(__file__).resolve().parent.parent / "weights"
 
 @dataclass(frozen=True)
 class Weights:
-    """A loaded weights file: `tensors` by name (float32 on the CPU), `settings` of the network, `digest` (SHA-256 hex)."""
+    """A loaded weights file: `tensors` by name (float32 on the CPU), `settings` of the network, `digest` (SHA-256
+    hex).
+    """
 
     name: str
     kind: str

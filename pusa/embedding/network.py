@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pusa.errors import UserError
+
 DIMENSIONS = 512
 
 
@@ -85,13 +87,15 @@ class _Block(nn.Module):
 class PatchNetwork(nn.Module):
     """(B, 1, 64, 64) patches in [0, 1] -> (B, 512) float32 of length 1.
 
-    `width`: channels of the first stage (64 = ResNet-18, 32 = half width); doubled at each of four stages.
+    `width`: channels of the first stage, doubled at each of four: 64 = ResNet-18, 32 = half width; a multiple of 8.
     `stem_stride`, `last_stride`: of the first convolution and of stage 4. ResNet-18's 2 and 2 leave a patch of 64 px a
     map of 2 x 2 at the end; `last_stride` 1 keeps 4 x 4, `stem_stride` 1 doubles the maps of all stages.
     """
 
     def __init__(self, width: int = 64, stem_stride: int = 2, last_stride: int = 2) -> None:
         super().__init__()
+        if width % 8:  # also because oneDNN 3's strided 1x1 convolution of 4 channels, channels last, corrupts memory
+            raise UserError(f"The width of the patch network is {width}; expected a multiple of 8, such as 32 or 64.")
         widths = [width * 2**i for i in range(4)]
         self.conv1 = nn.Conv2d(1, width, 7, stem_stride, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

@@ -31,7 +31,7 @@ class CropConfig(Config):
 
 
 def crop_box_of(box: np.ndarray, width: int, height: int) -> tuple[int, int, int, int]:
-    """The box rounded outwards to whole pixels and clipped to the photo: x0, y0, x1, y1, at least one pixel each way."""
+    """The box rounded outwards to whole pixels and clipped to the photo: x0, y0, x1, y1, at least one pixel wide."""
     x0, y0 = min(max(math.floor(box[0]), 0), width - 1), min(max(math.floor(box[1]), 0), height - 1)
     return x0, y0, max(min(math.ceil(box[2]), width), x0 + 1), max(min(math.ceil(box[3]), height), y0 + 1)
 
@@ -50,8 +50,9 @@ def stored_crop(rgb: np.ndarray, crop_box: tuple[int, int, int, int], config: Cr
 class PhotoDetector:
     """Decodes the photos of a table of `records.PHOTOS` and fills digest, status, error and instances.
 
-    `archive` is the folder or URI that the paths are relative to. `given` is a COCO or MegaDetector file whose instances
-    take the detector's place. A photo that cannot be decoded becomes a row with status "error" and the reason.
+    `archive` is the folder or URI that the paths are relative to. `given` is a COCO or MegaDetector file whose
+    instances take the detector's place. A photo that cannot be decoded becomes a row with status "error" and the
+    reason.
     """
 
     def __init__(

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from commands.index import by_period, index, index_config
 from pusa.errors import UserError
-from pusa.sequences import by_size
 from pusa.records import Run
+from pusa.sequences import by_size
 
 app = typer.Typer()
 app.command()(index)

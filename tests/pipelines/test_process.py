@@ -16,8 +16,17 @@ from PIL import Image
 
 from pipelines import cluster
 from pipelines.identify import encounter_names, enroll, identify
-from pipelines.process import ProcessConfig, Progress, ShardEncoder, begin, commit, mark_duplicates, process
-from pipelines.process import stop_if_systematic, verify
+from pipelines.process import (
+    ProcessConfig,
+    Progress,
+    ShardEncoder,
+    begin,
+    commit,
+    mark_duplicates,
+    process,
+    stop_if_systematic,
+    verify,
+)
 from pusa import records
 from pusa.config import load_config
 from pusa.embedding.embed import PatchEmbedder
@@ -78,8 +87,14 @@ def rows(*fields):
 
 def test_duplicates_point_at_the_first_by_path(tmp_path):
     run = Run(str(tmp_path))
-    run.write("photos", rows({"photo_id": "1", "path": "b.jpg", "digest": "x"}, {"photo_id": "2", "path": "c.jpg", "digest": "y"}), "a")
-    run.write("photos", rows({"photo_id": "3", "path": "a.jpg", "digest": "x"}, {"photo_id": "4", "path": "d.jpg"}), "b")
+    run.write(
+        "photos",
+        rows({"photo_id": "1", "path": "b.jpg", "digest": "x"}, {"photo_id": "2", "path": "c.jpg", "digest": "y"}),
+        "a",
+    )
+    run.write(
+        "photos", rows({"photo_id": "3", "path": "a.jpg", "digest": "x"}, {"photo_id": "4", "path": "d.jpg"}), "b"
+    )
     assert mark_duplicates(run) == 1
     found = run.read("photos", ["photo_id", "duplicate_of"]).to_pylist()
     assert {r["photo_id"]: r["duplicate_of"] for r in found} == {"1": "3", "2": None, "3": None, "4": None}
@@ -174,7 +189,9 @@ def test_copies_are_rows_but_in_no_encounter(finished):
     photos = finished.read("photos").to_pylist()
     (copy,) = [row for row in photos if row["duplicate_of"]]
     assert copy["path"] == "bad/zz_copy.jpg"
-    grouped = {i for members in finished.read("encounters", ["instance_ids"])["instance_ids"].to_pylist() for i in members}
+    grouped = {
+        i for members in finished.read("encounters", ["instance_ids"])["instance_ids"].to_pylist() for i in members
+    }
     expected = {i["instance_id"] for row in photos if not row["duplicate_of"] for i in row["instances"]}
     assert grouped == expected
     assert copy["instances"]

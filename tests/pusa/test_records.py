@@ -23,7 +23,9 @@ def instance(name, **fields):
 
 def test_instances_and_with_instances_are_inverse():
     vector = np.array([1, -0.5, 0.25], np.float16)
-    table = photos([instance("a", descriptor=vector, box=[1, 2, 3, 4])], [], [instance("b"), instance("c", usable=True)])
+    table = photos(
+        [instance("a", descriptor=vector, box=[1, 2, 3, 4])], [], [instance("b"), instance("c", usable=True)]
+    )
     again = records.with_instances(table, records.instances(table))
     assert again.equals(table)
     assert again.schema.equals(records.PHOTOS)

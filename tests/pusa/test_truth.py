@@ -40,9 +40,7 @@ def test_two_animals_of_one_photo_keep_their_own_names():
 
 
 def encounters(*members):
-    rows = [
-        {"encounter_id": f"s#{n}", "sequence_id": "s", "instance_ids": list(ids)} for n, ids in enumerate(members)
-    ]
+    rows = [{"encounter_id": f"s#{n}", "sequence_id": "s", "instance_ids": list(ids)} for n, ids in enumerate(members)]
     return pa.Table.from_pylist(rows, records.ENCOUNTERS)
 
 

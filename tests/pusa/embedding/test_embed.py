@@ -12,7 +12,7 @@ from pusa.errors import UserError
 @pytest.fixture(scope="module")
 def embedder():
     torch.manual_seed(0)
-    return PatchEmbedder(EmbeddingConfig(device="cpu", batch=4), network=PatchNetwork(width=4))
+    return PatchEmbedder(EmbeddingConfig(device="cpu", batch=4), network=PatchNetwork(width=8))
 
 
 def instance(name, n, seed):
@@ -58,6 +58,6 @@ def test_patches_of_another_size_are_named(embedder):
 
 def test_weights_of_another_width_are_named(tmp_path):
     path = tmp_path / "embedding.safetensors"
-    weights.save(path, "embedding", {"network": {"width": 8}}, PatchNetwork(width=4).state_dict())
+    weights.save(path, "embedding", {"network": {"width": 16}}, PatchNetwork(width=8).state_dict())
     with pytest.raises(UserError, match="does not fit"):
         PatchEmbedder(EmbeddingConfig(weights=str(path), device="cpu"))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from pusa.embedding.network import GeM, PatchNetwork, SecondOrderAttention, soft_pool
+from pusa.errors import UserError
 
 
 def test_soft_pool_by_hand():
@@ -58,7 +59,7 @@ def test_attention_starts_as_identity_and_then_follows_the_formula():
 @pytest.mark.parametrize("settings", [{}, {"last_stride": 1}, {"stem_stride": 1}])
 def test_vectors_have_length_one(settings):
     torch.manual_seed(0)
-    network = PatchNetwork(width=4, **settings).eval()
+    network = PatchNetwork(width=8, **settings).eval()
     with torch.inference_mode():
         vectors = network(torch.stack([torch.zeros(1, 64, 64), torch.ones(1, 64, 64)]))  # constant patches too
     assert vectors.shape == (2, 512)
@@ -71,3 +72,8 @@ def test_full_width_has_the_residual_part_of_resnet_18():
     ours, theirs = PatchNetwork(width=64), torchvision.models.resnet18(weights=None)
     stages = sum(p.numel() for p in ours.stages.parameters())
     assert stages == sum(p.numel() for i in range(1, 5) for p in getattr(theirs, f"layer{i}").parameters())
+
+
+def test_a_width_that_does_not_work_is_named():
+    with pytest.raises(UserError, match="multiple of 8"):
+        PatchNetwork(width=20)
