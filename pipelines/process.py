@@ -164,7 +164,7 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         )
     write = partial(commit, out=run.uri)
     stream = stream.map_batches(write, batch_size=size, batch_format="pyarrow", num_cpus=share.cpus / 2)
-    for row in stream.iter_rows(prefetch_batches=0):  # one a block
+    for row in stream.iter_rows():  # one a block
         progress.done += row["photos"]
         progress.instances += row["instances"]
         progress.errors += len(row["errors"])
@@ -261,7 +261,7 @@ def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
         batch_format="pyarrow",
         **share.options,
     )
-    for _ in stream.iter_rows(prefetch_batches=0):
+    for _ in stream.iter_rows():
         progress.done += 1
         report(progress)
 

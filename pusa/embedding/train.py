@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import torch
 from pydantic import Field
-from pytorch_metric_learning.losses import SphereFaceLoss
+from pytorch_metric_learning.losses import NTXentLoss, SphereFaceLoss
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -40,6 +40,7 @@ class EmbeddingTraining(Config):
     coats: int = Field(default=200, gt=0)  # of different animals, 7 classes each
     versions: int = Field(default=6, gt=1)  # ways in which a coat's pattern comes out: line thickness, gaps, noise
     validation_places: int = 600  # on coats never trained on, two members each
+    validation_difficulty: float = 0.5  # of these members; 1 is the worst that two photos do to a place
     out: Path = Path("embedding.safetensors")  # the weights; the state to resume from lies in OUT.checkpoint/
     start: str | None = None  # weights to fine-tune, such as starter/embedding; None: from scratch
     network: dict[str, Any] = Field(default={"width": 32})  # see PatchNetwork; 64 is the paper's ResNet-18
@@ -47,6 +48,8 @@ class EmbeddingTraining(Config):
     minutes: float | None = None  # ends after this time at the latest; rate and margin follow
     epoch_steps: int = Field(default=250, gt=0)  # report, validation and checkpoint after so many steps
     batch: int = Field(default=64, gt=1)
+    pretraining: float = Field(default=0.5, ge=0, le=1)  # fraction of the run with NT-Xent, until SphereFace can start
+    temperature: float = 0.07  # of NT-Xent
     learning_rate: float = 1e-3  # peak, AdamW with AMSGrad
     schedule: Literal["cosine", "drop"] = "cosine"  # "drop": constant, x 0.15 after three fifths
     warm_up: float = 0.03  # fraction of the run over which the rate rises (cosine only)
@@ -65,7 +68,7 @@ class EmbeddingTraining(Config):
 # 100 classes, 10,000 patches, 5 epochs in batches of 32. Made for a network that is trained already: not from scratch.
 PAPER = EmbeddingTraining(
     coats=15, network={"width": 64}, steps=1563, epoch_steps=313, batch=32, learning_rate=1e-5, schedule="drop",
-    margin_share=1, margin_warm_up=0,
+    margin_share=1, margin_warm_up=0, pretraining=0,
 )  # fmt: skip
 
 
@@ -121,26 +124,29 @@ def _places(rings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.array([(x, y) for y in ys for x in xs if density[int(y), int(x)] >= 0.15]).reshape(-1, 2)
 
 
-def member(coat: Coat, place: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One member of a class: patch (64, 64) bool around `place` (2,) of one version of the coat, chosen by chance."""
+def member(coat: Coat, place: np.ndarray, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
+    """One member of a class: patch (64, 64) bool around `place` (2,) of one version of the coat, chosen by chance.
+
+    `difficulty` scales all distortions: 0 is the place as it is, 1 the worst that two photos do to it.
+    """
     v = int(rng.integers(len(coat.versions)))
     half = patches.SIZE / 2
-    angle = np.deg2rad(rng.uniform(-25, 25))
+    angle = np.deg2rad(difficulty * rng.uniform(-25, 25))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     # Thickness is measured on the whole animal, so the scale of a place is right to some 15 % only.
-    scale = np.exp(rng.uniform(-0.15, 0.15)) / OVERSAMPLING
+    scale = np.exp(difficulty * rng.uniform(-0.15, 0.15)) / OVERSAMPLING
     # Seen at an angle, the coat is shortened in one direction, mostly across the body.
-    foreshortening = np.diag([1 - 0.2 * rng.random() ** 2, 1 - 0.4 * rng.random() ** 2])
+    foreshortening = np.diag(1 - difficulty * np.array([0.2, 0.4]) * rng.random(2) ** 2)
     linear = turn @ foreshortening * scale
     matrix = np.eye(3)
     matrix[:2, :2] = linear
     # A patch's grid does not know the place: the nearest patch is off by half a stride at most.
-    matrix[:2, 2] = half + rng.uniform(-16, 16, 2) - linear @ (place * coat.scales[v])
+    matrix[:2, 2] = half + difficulty * rng.uniform(-16, 16, 2) - linear @ (place * coat.scales[v])
     perspective = np.eye(3)
-    perspective[2, :2] = rng.normal(0, 0.0008, 2)
+    perspective[2, :2] = difficulty * rng.normal(0, 0.0008, 2)
     perspective[2, 2] = 1 - perspective[2, :2].sum() * half  # the centre stays at scale 1
     view = cv2.warpPerspective(coat.versions[v], perspective @ matrix, (patches.SIZE, patches.SIZE))
-    return _disturb(view >= 128, rng)
+    return _disturb(view >= 128, rng) if rng.random() < difficulty else view >= 128
 
 
 def _disturb(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -168,9 +174,9 @@ class Places:
     coats: list[Coat]
     where: list[tuple[int, int]]
 
-    def member(self, c: int, rng: np.random.Generator) -> np.ndarray:
+    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
         coat, place = self.where[c]
-        return member(self.coats[coat], self.coats[coat].places[place], rng)
+        return member(self.coats[coat], self.coats[coat].places[place], rng, difficulty)
 
 
 def draw_places(seed: tuple[int, ...], coats: int, versions: int) -> Places:
@@ -180,15 +186,19 @@ def draw_places(seed: tuple[int, ...], coats: int, versions: int) -> Places:
 
 
 class TrainingPatches(Dataset):
-    """Members of random classes for ever: item p is fixed by (seed, p), so a run can be resumed exactly."""
+    """Members of random classes for ever: item p is fixed by (seed, p), so a run can be resumed exactly.
+
+    Items 2 k and 2 k + 1 are of one class and equally difficult, from 0 to 1 by chance: with the worst distortions
+    alone, training from scratch does not start.
+    """
 
     def __init__(self, places: Places, seed: int) -> None:
         self.places, self.seed = places, seed
 
     def __getitem__(self, p: int) -> tuple[Tensor, int]:
-        rng = np.random.default_rng((self.seed, p))
-        c = int(rng.integers(len(self.places.where)))
-        return torch.from_numpy(self.places.member(c, rng))[None], c
+        pair = np.random.default_rng((self.seed, p // 2, 0))
+        c, difficulty = int(pair.integers(len(self.places.where))), pair.random()
+        return torch.from_numpy(self.places.member(c, np.random.default_rng((self.seed, p, 1)), difficulty))[None], c
 
 
 def retrieval(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
@@ -208,7 +218,9 @@ def held_out_pairs(config: EmbeddingTraining) -> tuple[np.ndarray, np.ndarray]:
     places = draw_places((config.seed, 1), enough, config.versions)
     rng = np.random.default_rng((config.seed, 2))
     n = min(config.validation_places, len(places.where))
-    first, second = (np.stack([places.member(c, rng) for c in range(n)]) for _ in range(2))
+    first, second = (
+        np.stack([places.member(c, rng, config.validation_difficulty) for c in range(n)]) for _ in range(2)
+    )
     return first, second
 
 
@@ -234,13 +246,14 @@ def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) 
     optimizer = torch.optim.AdamW(
         [*network.parameters(), *loss_of.parameters()], weight_decay=config.weight_decay, amsgrad=True
     )
-    step, elapsed = 0, 0.0
+    contrastive = NTXentLoss(config.temperature)
+    step, elapsed, centred = 0, 0.0, False
     if resume is not None:
         state = torch.load(Path(resume) / "state.pt", map_location=device, weights_only=True)
         network.load_state_dict(state["network"])
         loss_of.load_state_dict(state["loss"])
         optimizer.load_state_dict(state["optimizer"])
-        step, elapsed = state["step"], state["elapsed"]
+        step, elapsed, centred = state["step"], state["elapsed"], state["centred"]
 
     order = range(step * config.batch, config.steps * config.batch)
     data = TrainingPatches(places, config.seed)
@@ -255,10 +268,17 @@ def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) 
             progress = max(step / config.steps, elapsed / 60 / config.minutes if config.minutes else 0)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * rate_factor(config, progress)
-            set_in = min(progress / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
-            loss_of.share = config.margin_share * set_in
             x = found.to(device).float().contiguous(memory_format=torch.channels_last)
-            loss = loss_of(network(x), labels.to(device))
+            if progress < config.pretraining:
+                loss = contrastive(network(x), labels.to(device))
+            else:
+                if not centred:
+                    centre(loss_of, network, places, config)
+                    centred = True
+                after = (progress - config.pretraining) / max(1 - config.pretraining, 1e-9)
+                set_in = min(after / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
+                loss_of.share = config.margin_share * set_in
+                loss = loss_of(network(x), labels.to(device))
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -275,10 +295,22 @@ def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) 
             measured |= retrieval(embedder.embed(pairs[0]), embedder.embed(pairs[1]))
         checkpoint.mkdir(parents=True, exist_ok=True)
         state = {"network": network.state_dict(), "loss": loss_of.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(state | {"step": step, "elapsed": elapsed}, checkpoint / "state.pt")
+        torch.save(state | {"step": step, "elapsed": elapsed, "centred": centred}, checkpoint / "state.pt")
         weights.save(config.out, "embedding", {"network": settings}, network.state_dict())
         report(measured, checkpoint)
     return config.out
+
+
+@torch.inference_mode()
+def centre(loss_of: SphereFace, network: PatchNetwork, places: Places, config: EmbeddingTraining) -> None:
+    """Starts the class centres at the mean embedding of three members each, where pre-training has brought them."""
+    rng = np.random.default_rng((config.seed, 3))
+    embedder = PatchEmbedder(EmbeddingConfig(device=config.device), network=network)
+    members = [
+        embedder.embed(np.stack([places.member(c, rng, 0.5) for c in range(len(places.where))])) for _ in range(3)
+    ]
+    loss_of.W.copy_(torch.from_numpy(np.mean(members, axis=0)).T)
+    network.train()
 
 
 def rate_factor(config: EmbeddingTraining, progress: float) -> float:
