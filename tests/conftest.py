@@ -6,9 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.pop("RAY_ADDRESS", None)
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small networks; more threads than free cores wait for each other
+settings.register_profile("pusa", deadline=None)  # a busy machine is no failure
+settings.load_profile("pusa")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 

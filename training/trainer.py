@@ -5,6 +5,7 @@ A loop is a plain function `loop(config, report, resume)`, the same that a noteb
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -17,7 +18,7 @@ Loop = Callable[..., None]
 
 
 def fit(loop: Loop, config: Config, folder: Path, gpus: float = 0) -> None:
-    """Runs `loop` in a Ray Train worker. A training that was begun in the same `folder` goes on from its checkpoint.
+    """Runs `loop` in a Ray Train worker. A training of the same settings that was begun in `folder` goes on from there.
 
     `loop` calls report(metrics, checkpoint directory or None) after each epoch. A worker that dies is replaced up to
     three times; what is lost is the time since the last checkpoint.
@@ -32,8 +33,8 @@ def fit(loop: Loop, config: Config, folder: Path, gpus: float = 0) -> None:
             num_workers=1, use_gpu=gpus > 0, resources_per_worker={"GPU": 1} if gpus else {"CPU": 1}
         ),
         run_config=RunConfig(
-            name=folder.name,
-            storage_path=str(folder.resolve().parent),
+            name=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12],
+            storage_path=str(folder.resolve()),
             failure_config=FailureConfig(max_failures=3),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
