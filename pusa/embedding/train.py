@@ -26,7 +26,7 @@ from pusa.config import Config
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.embedding.network import DIMENSIONS, PatchNetwork
 from pusa.pattern import extract, patches
-from pusa.segmentation.train import learning_rate_factor
+from pusa.schedule import learning_rate_factor
 from pusa.synthetic.coats import ring_map
 
 Report = Callable[[dict[str, Any], Path | None], None]

@@ -24,8 +24,8 @@ from pusa.errors import PhotoError, UserError
 from pusa.pattern import extract
 from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.pattern.unet import UNet
+from pusa.schedule import learning_rate_factor
 from pusa.segmentation import masks
-from pusa.segmentation.train import learning_rate_factor
 
 Report = Callable[[dict[str, Any], Path | None], None]
 TOLERANCE = 2  # px of the network's input, of the F1 of lines

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch.utils.data import DataLoader
 from pusa import metrics, weights
 from pusa.config import Config, device_and_dtype
 from pusa.errors import UserError
+from pusa.schedule import learning_rate_factor
 from pusa.segmentation.data import LabelledPhoto, TrainingPhotos, read_coco
 from pusa.segmentation.mask_rcnn import MaskRCNN, SegmentationConfig, Segmenter, build
 
@@ -46,13 +46,6 @@ class SegmentationTraining(Config):
     log_every: int = 20  # steps between progress lines; 0: none
     seed: int = 0
     device: str = "auto"
-
-
-def learning_rate_factor(progress: float, warm_up: float) -> float:
-    """Linear rise over the fraction `warm_up` of the run, then half a cosine to 0; `progress` in 0..1."""
-    if progress < warm_up:
-        return max(progress / warm_up, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * min((progress - warm_up) / (1 - warm_up), 1)))
 
 
 def evaluate(segmenter: Segmenter, labelled: list[LabelledPhoto]) -> dict[str, float]:

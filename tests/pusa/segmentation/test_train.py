@@ -7,9 +7,10 @@ import torch
 
 from pusa import weights
 from pusa.errors import UserError
+from pusa.schedule import learning_rate_factor
 from pusa.segmentation import masks
 from pusa.segmentation.mask_rcnn import SegmentationConfig, Segmenter
-from pusa.segmentation.train import SegmentationTraining, learning_rate_factor, loop, spread
+from pusa.segmentation.train import SegmentationTraining, loop, spread
 
 
 @pytest.fixture(scope="module")
