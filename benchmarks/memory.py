@@ -3,8 +3,8 @@
     python benchmarks/memory.py pusa process ARCHIVE --out RUN
 
 Samples what the machine has in use (Linux: MemTotal - MemAvailable) twice a second and prints the largest rise over the
-start. Ray's workers are no children of the command, so its own resident size would say little; other programs that start
-meanwhile count in.
+start. Ray's workers are no children of the command, so its own resident size would say little; other programs that
+start meanwhile count in.
 """
 
 from __future__ import annotations

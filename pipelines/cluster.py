@@ -24,6 +24,8 @@ for _key, _value in {
 import ray  # noqa: E402
 from ray.data import ActorPoolStrategy, DataContext  # noqa: E402
 
+from pusa.errors import UserError  # noqa: E402
+
 OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
 
 
@@ -74,8 +76,20 @@ def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: 
         DataContext.get_current().enable_progress_bars = False
         try:
             yield
+        except Exception as e:
+            raise _told(e) from e
         finally:
             ray.shutdown()
+
+
+def _told(error: BaseException) -> BaseException:
+    """The UserError that an actor raised, out of the errors that Ray wraps around it; else the error itself."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, UserError):
+            return UserError(*inner.args)
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return error
 
 
 @contextlib.contextmanager

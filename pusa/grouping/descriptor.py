@@ -22,6 +22,8 @@ from pusa import records
 from pusa.config import Config, device_and_dtype, set_threads
 from pusa.efficientnet_lite import MEAN, STD, EfficientNetLite0, conv_bn
 
+SHORTEST = 32  # pixels: a side below one cell of the last map would leave nothing to pool
+
 
 class DescriptorConfig(Config):
     """Settings of the descriptor."""
@@ -52,10 +54,10 @@ def l2_normalise(x: Tensor) -> Tensor:
 
 
 def resized(crop: np.ndarray, size: int) -> np.ndarray:
-    """The crop (H x W x 3 uint8) with its longer side at `size` pixels, aspect kept."""
+    """The crop (H x W x 3 uint8) with its longer side at `size` pixels, aspect kept but for slivers: see SHORTEST."""
     height, width = crop.shape[:2]
     scale = size / max(height, width)
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
+    target = (max(SHORTEST, round(width * scale)), max(SHORTEST, round(height * scale)))
     return cv2.resize(crop, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 

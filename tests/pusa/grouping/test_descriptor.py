@@ -92,3 +92,9 @@ def test_scales_and_mac_change_the_descriptor(describer):
         assert other.shape == one.shape
         assert np.linalg.norm(other) == pytest.approx(1, abs=1e-4)
         assert 0.1 < one @ other < 0.9999
+
+
+@pytest.mark.parametrize("shape", [(4, 300), (300, 4), (1, 1)])  # slivers at the edge of a photo; a single pixel
+def test_slivers_have_a_descriptor(shape):
+    vector = Describer(DescriptorConfig(device="cpu")).describe(np.full((*shape, 3), 128, np.uint8))
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)

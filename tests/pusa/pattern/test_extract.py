@@ -9,9 +9,13 @@ from pusa import photos, records
 from pusa.embedding.embed import patches_of
 from pusa.pattern import extract
 from pusa.pattern.extract import PatternConfig, PatternExtractor
+from pusa.pattern.patches import PatchConfig
 from pusa.segmentation import masks
 
-PLAIN = PatternConfig(input_size=256, clahe=0, opening=0, closing=0, speck=0, device="cpu")
+# The scale of the public extractor: lines of 2 px, half a patch between neighbours.
+PLAIN = PatternConfig(
+    input_size=256, clahe=0, opening=0, closing=0, speck=0, line_thickness=2, patches=PatchConfig(stride=32), device="cpu"
+)
 
 
 class Bright(nn.Module):
