@@ -98,18 +98,19 @@ def _native_stderr_closed() -> Iterator[None]:
 
     Its logs are in the session's folder. (Its own switch, RAY_BACKEND_LOG_LEVEL, announces itself on every start.)
     """
-    python, native = sys.stderr, os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    native, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    python, ours = sys.stderr, os.fdopen(os.dup(native), "w", buffering=1)
     os.dup2(nowhere, 2)
-    sys.stderr = os.fdopen(os.dup(native), "w", buffering=1)
+    sys.stderr = ours
     try:
         yield
     finally:
-        sys.stderr.close()
+        if sys.stderr is ours:
+            sys.stderr = python
+        ours.close()
         os.dup2(native, 2)
         os.close(native)
         os.close(nowhere)
-        sys.stderr = python
 
 
 def resources() -> tuple[float, float]:

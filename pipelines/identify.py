@@ -147,7 +147,7 @@ def identify(run: Run, gallery_uri: str, top: int = 5) -> dict[str, int]:
     gallery.check(manifest["weights"].get("codebook", "none"))
     vectors = gallery.vectors()
     run.clear("candidates")
-    counts = {"encounters": 0, "compared": 0, "without_pattern": 0, **gallery.counts()}
+    counts = {"encounters": 0, "compared": 0, "without_pattern": 0, "individuals": gallery.counts()["individuals"]}
     for number, batch in enumerate(run.batches("encounters", ["encounter_id", "fisher"], rows=BATCH)):
         with_pattern = batch.filter(batch["fisher"].is_valid())
         ids = with_pattern["encounter_id"].to_pylist()

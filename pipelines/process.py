@@ -219,7 +219,7 @@ def verify(run: Run, expected: set[str]) -> None:
 def mark_duplicates(run: Run) -> int:
     """Sets `duplicate_of` on photos whose content another photo (earlier by path) has; returns how many there are.
 
-    Both stay rows. Only the files that hold a duplicate are written again.
+    Both stay rows. Only files in which a mark changes are written again.
     """
     photos = run.read("photos", ["photo_id", "path", "digest"]).sort_by("path")
     first: dict[str, str] = {}
@@ -229,12 +229,11 @@ def mark_duplicates(run: Run) -> int:
             original = first.setdefault(row["digest"], row["photo_id"])
             if original != row["photo_id"]:
                 copies[row["photo_id"]] = original
-    if copies:
-        for file in run.files("photos"):
-            ids = run.read_file(file, ["photo_id"])["photo_id"].to_pylist()
-            if any(i in copies for i in ids):
-                photos = run.read_file(file)
-                run.rewrite("photos", file, records.with_columns(photos, duplicate_of=[copies.get(i) for i in ids]))
+    for file in run.files("photos"):
+        marked = run.read_file(file, ["photo_id", "duplicate_of"]).to_pydict()
+        wanted = [copies.get(i) for i in marked["photo_id"]]
+        if wanted != marked["duplicate_of"]:
+            run.rewrite("photos", file, records.with_columns(run.read_file(file), duplicate_of=wanted))
     return len(copies)
 
 

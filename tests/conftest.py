@@ -30,5 +30,5 @@ def cluster():
     """One Ray session of two CPUs for all tests that need one: what works there works on a laptop."""
     from pipelines import cluster
 
-    with cluster.connect("local", num_cpus=2):
+    with cluster.connect("local", num_cpus=2, log_to_driver=True):  # its stderr is pytest's
         yield

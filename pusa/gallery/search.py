@@ -39,7 +39,7 @@ def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> torch.Tensor:
-    x = torch.from_numpy(np.ascontiguousarray(vectors)).float()
+    x = torch.from_numpy(vectors.astype(np.float32))
     return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
 
 

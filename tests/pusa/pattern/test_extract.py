@@ -14,7 +14,14 @@ from pusa.segmentation import masks
 
 # The scale of the public extractor: lines of 2 px, half a patch between neighbours.
 PLAIN = PatternConfig(
-    input_size=256, clahe=0, opening=0, closing=0, speck=0, line_thickness=2, patches=PatchConfig(stride=32), device="cpu"
+    input_size=256,
+    clahe=0,
+    opening=0,
+    closing=0,
+    speck=0,
+    line_thickness=2,
+    patches=PatchConfig(stride=32),
+    device="cpu",
 )
 
 
