@@ -270,10 +270,10 @@ def test_pictures_are_read_only_where_they_are_shown(make, monkeypatch):
     read = []
     original = Run.read_file
 
-    def spy(self, table, file, columns=None):
+    def spy(self, file, columns=None):
         if "instances.list.element.crop" in columns:
             read.append(file.rsplit("/", 1)[1])
-        return original(self, table, file, columns)
+        return original(self, file, columns)
 
     monkeypatch.setattr(Run, "read_file", spy)
     page.write_report(run, encounters_a_page=2)
