@@ -34,9 +34,8 @@ class PatternConfig(Config):
     opening: int = 2  # px, kernel that removes bridges and dots; 0 = off. From 3 on it eats thin rings
     closing: int = 3  # px, kernel that closes gaps in a ring; 0 = off
     speck: int = 40  # px, smallest area of a connected piece of pattern; 0 = off
-    # px, to which lines are normalised, so that patches do not depend on distance. 2 in the public extractor; our
-    # starter
-    # draws lines twice as thick, and 4 found 2 to 3 times as many individuals (docs/results.md)
+    # px, to which lines are normalised, so that patches do not depend on distance. 2 in the public extractor; with the
+    # starter weights 4 found two to three times as many individuals of their training archive (docs/results.md)
     line_thickness: float = 4.0
     scale_limits: tuple[float, float] = (
         0.1,
