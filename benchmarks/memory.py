@@ -1,10 +1,9 @@
-"""Peak memory of a whole command, all of its processes and shared memory together.
+"""Peak memory of a whole command: all of its processes together, Ray's too.
 
     python benchmarks/memory.py pusa process ARCHIVE --out RUN
 
-Samples what the machine has in use (Linux: MemTotal - MemAvailable) twice a second and prints the largest rise over the
-start. Ray's workers are no children of the command, so its own resident size would say little; other programs that
-start meanwhile count in.
+Linux. Twice a second it adds up the proportional set sizes (PSS: memory that several processes share counts once) of
+the command and all that it started, and prints the largest sum and the time. Other programs do not count.
 """
 
 from __future__ import annotations
@@ -15,20 +14,39 @@ import time
 from pathlib import Path
 
 
-def in_use() -> int:
-    """Bytes of memory that cannot be had for the asking."""
-    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    return (int(fields["MemTotal"].split()[0]) - int(fields["MemAvailable"].split()[0])) * 1024
+def family(known: set[int]) -> set[int]:
+    """The processes of `known` that are alive, and their descendants; who lost its parent is known from before."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile
+            continue
+        parents[int(stat.parent.name)] = int(fields[1])
+    alive = known & parents.keys()
+    while more := {pid for pid, parent in parents.items() if parent in alive} - alive:
+        alive |= more
+    return alive
+
+
+def pss(pid: int) -> int:
+    """Bytes of memory of a process, shared pages divided among those that share them; 0 if it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
 def main(command: list[str]) -> int:
-    before = peak = in_use()
-    began = time.monotonic()
+    began, peak = time.monotonic(), 0
     process = subprocess.Popen(command)
+    pids = {process.pid}
     while process.poll() is None:
-        peak = max(peak, in_use())
+        pids = family(pids)
+        peak = max(peak, sum(pss(pid) for pid in pids))
         time.sleep(0.5)
-    print(f"peak {(peak - before) / 2**30:.2f} GiB over the start, {time.monotonic() - began:.0f} s")
+    print(f"peak {peak / 2**30:.2f} GiB, {time.monotonic() - began:.0f} s")
     return process.returncode
 
 

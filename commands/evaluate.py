@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,6 +48,23 @@ def sightings(
             low, high = ranking.bootstrap_interval(ranking.hits(queries.ranks, n), np.random.default_rng(0))
             figures[f"top-{n} {level}"] = f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     _print(f"{run} against {truth}", figures)
+
+
+@app.command()
+def pattern(
+    archive: Annotated[list[Path], typer.Option(help="Synthetic archive to measure on; may be repeated.")],
+    tune: Annotated[Path, typer.Option(help="Training archive, on which the ridge filter is tuned.")],
+    weights: Annotated[str, typer.Option(help="Weights of the U-Net.")] = "starter/pattern",
+    crops: Annotated[int, typer.Option(help="At most so many crops of an archive, evenly spread.")] = 400,
+    device: Annotated[str, typer.Option(help="Where the U-Net runs, such as cpu.")] = "auto",
+) -> None:
+    """The U-Net beside a ridge filter, and the filter of usable patterns; on crops with true masks."""
+    from pusa.pattern.compare import compare
+    from pusa.pattern.extract import PatternConfig
+
+    config = PatternConfig(weights=weights, device=device)
+    for folder, figures in compare(archive, tune, config, crops).items():
+        _print(str(folder), figures)
 
 
 def _print(title: str, figures: dict[str, Any]) -> None:

@@ -82,6 +82,30 @@ def pattern(
     _train((PatternTraining, loop), config, out, **folders, start=start, minutes=minutes, seed=seed)
 
 
+@app.command("filter")
+def filter_(
+    archive: Annotated[list[Path], typer.Option(help="Archive that the network did not learn from; may be repeated.")],
+    out: Out,
+    pattern: Annotated[str, typer.Option(help="Weights of the U-Net whose patterns are judged.")] = "starter/pattern",
+    crops: Annotated[int, typer.Option(help="At most so many crops of an archive.")] = 600,
+) -> None:
+    """Fit the filter of usable patterns, and store it with its network."""
+    from pusa import weights
+    from pusa.pattern import data
+    from pusa.pattern.evaluate import fit_quality
+    from pusa.pattern.extract import PatternConfig, PatternExtractor
+
+    extractor = PatternExtractor(PatternConfig(weights=pattern))
+    examples = [e for a in archive for e in data.read(a, extractor.config.input_size, 0, crops, 0)]
+    try:
+        quality = fit_quality(extractor, examples)
+    except ValueError as e:
+        raise UserError(f"The filter cannot be fitted: {e}. Give archives with easy and with hard photos.") from e
+    stored = weights.load(pattern, "pattern")
+    weights.save(out, "pattern", stored.settings | {"quality": quality.model_dump()}, stored.tensors)
+    typer.echo(f"{out}: a pattern is usable from a probability of {quality.threshold:.2f}")
+
+
 @app.command()
 def embedding(out: Out, start: Start = None, minutes: Minutes = None, config: Settings = None, seed: Seed = 0) -> None:
     """Train the patch network on artificial coats."""

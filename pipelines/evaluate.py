@@ -1,21 +1,30 @@
-"""A run measured against the truth: detection, grouping and identification of a synthetic or labelled archive."""
+"""A run measured against the truth: detection, grouping and identification; of a synthetic archive also its patterns
+and patches.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.identify import true_identities
-from pusa import exchange, metrics, partitions, records, sightings, truth
+from pipelines.identify import true_animals
+from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
+from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
+from pusa.exchange import Given
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
 from pusa.gallery.store import Gallery
+from pusa.pattern import evaluate as pattern_lines
 from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.segmentation import masks
+
+MAX_PATCHES = 40_000  # of an archive that are compared with each other: 41 MB of embeddings
 
 
 def evaluate_run(
@@ -25,19 +34,25 @@ def evaluate_run(
 
     precision, recall, f1: of the instances, mask IoU .5, at the run's score threshold. rand_index and others: see
     `partitions.grouping_metrics`. With a gallery, of the encounters that are not enrolled in it: top_n, the share whose
-    true individual, one of the gallery's, is among the first n (an encounter without a pattern is a miss).
+    true individual, one of the gallery's, is among the first n (an encounter without a pattern is a miss); without one,
+    see `leave_one_out`. Of an archive with truth/rings and truth/surface also `patterns` and `patches`.
     """
     run.finished_manifest()
     figures: dict[str, float] = dict(detection(run, truth_file))
-    identities = true_identities(run, truth_file)
+    animals = true_animals(run, truth_file)
+    identities = truth.identities(animals)
+    folder = Path(truth_file).parent
+    if (folder / "rings").is_dir():
+        figures |= patterns(run, animals, folder / "rings")
+    if (folder / "surface").is_dir():
+        figures |= patches(run, animals, folder / "surface")
     encounters = run.read("encounters", ["encounter_id", "sequence_id", "instance_ids", "n_patches"])
     labels = truth.sequence_partitions(encounters, identities)
     figures |= partitions.grouping_metrics([(true, found) for found, true in labels])
+    names = truth.encounter_identities(encounters, identities)
     if gallery_uri:
-        figures |= identification(
-            run, truth.encounter_identities(encounters, identities), Gallery.open(gallery_uri), tops
-        )
-    return figures
+        return figures | identification(run, names, Gallery.open(gallery_uri), tops)
+    return figures | leave_one_out(run, names, tops)
 
 
 def detection(run: Run, truth_file: str) -> dict[str, float]:
@@ -55,6 +70,78 @@ def detection(run: Run, truth_file: str) -> dict[str, float]:
             animals += len(true)
     precision, recall, f1 = metrics.precision_recall_f1(right, found, animals)
     return {"animals": animals, "instances": found, "precision": precision, "recall": recall, "f1": f1}
+
+
+def patterns(run: Run, animals: Mapping[str, Given], rings: Path) -> dict[str, float]:
+    """Patterns of the instances that are true animals, against ring masks `rings`/<annotation id>.png.
+
+    pattern_iou, _precision, _recall, _f1, _cldice: see `pattern.evaluate.scores`, summed over instances; one without a
+    pattern has found nothing. usable: share of the instances with patches.
+    """
+    total, usable = np.zeros(10), []
+    children = (f"instances.list.element.{name}" for name in ("instance_id", "crop_box", "pattern", "usable"))
+    for batch in run.batches("photos", list(children)):
+        for instance in (i for nested in records.instances(batch) for i in nested):
+            animal = animals.get(instance["instance_id"])
+            if animal is not None and (file := rings / f"{animal.id}.png").is_file():
+                corner = int(animal.box[0]), int(animal.box[1])
+                total += pattern_lines.instance_counts(instance, file, corner)
+                usable.append(bool(instance["usable"]))
+    scores = pattern_lines.scores(total)
+    return {f"pattern_{name}": value for name, value in scores.items()} | {"usable": float(np.mean(usable))}
+
+
+def patches(run: Run, animals: Mapping[str, Given], surface: Path) -> dict[str, float]:
+    """Whether patches find their place on the body again in other sequences: `pusa.embedding.evaluate.retrieval`."""
+    found: list[tuple[np.ndarray, np.ndarray, str, str]] = []
+    names = ("instance_id", "patch_boxes", "embeddings")
+    for batch in run.batches("photos", ["sequence_id", *(f"instances.list.element.{name}" for name in names)]):
+        for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
+            for instance in nested:
+                animal = animals.get(instance["instance_id"])
+                if animal is None or not instance["patch_boxes"] or instance["embeddings"] is None:
+                    continue
+                boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
+                corner = int(animal.box[0]), int(animal.box[1])
+                where = patch_places.places(boxes, surface / f"{animal.id}.png", corner)
+                vectors = np.asarray(instance["embeddings"], np.float16).reshape(len(boxes), -1)
+                found.append((vectors, where, str(animal.identity), sequence_id))
+    if not found:
+        return {}
+    count = [len(f[0]) for f in found]
+    vectors, where = (np.concatenate([f[k] for f in found]) for k in (0, 1))
+    who, sequence = (np.repeat([f[k] for f in found], count) for k in (2, 3))
+    rng = np.random.default_rng(0)
+    keep = rng.permutation(len(vectors))[:MAX_PATCHES]
+    figures = patch_places.retrieval(vectors[keep], where[keep], who[keep], sequence[keep], rng)
+    return {f"patch_{name}": value for name, value in figures.items()}
+
+
+def leave_one_out(run: Run, names: Mapping[str, str], tops: tuple[int, ...]) -> dict[str, float]:
+    """Each encounter with a name against those of all other sequences; an individual is as near as its nearest one.
+
+    Encounters of individuals that no other sequence has are left out (`no_match`); one without a pattern is a miss.
+    """
+    rows = run.read("encounters", ["encounter_id", "sequence_id", "fisher"])
+    rows = rows.filter([i in names for i in rows["encounter_id"].to_pylist()])
+    ids, sequence = rows["encounter_id"].to_pylist(), np.array(rows["sequence_id"].to_pylist())
+    lengths = [len(f) for f in rows["fisher"] if f.is_valid]
+    vectors = np.zeros((len(ids), max(lengths, default=1)), np.float16)
+    for row, fisher in zip(vectors, rows["fisher"], strict=True):
+        if fisher.is_valid:
+            row[:] = fisher.values.to_numpy(zero_copy_only=False)
+    distance = search.distances(vectors, vectors)
+    empty = ~vectors.any(axis=1)
+    distance[empty] = distance[:, empty] = np.inf
+    distance[sequence[:, None] == sequence] = np.inf
+    individuals, nearest, _ = search.by_individual(distance, [names[i] for i in ids])
+    truth_ = np.array([individuals.index(names[i]) for i in ids])
+    other = sequence[:, None] != sequence
+    findable = (other & (truth_[:, None] == truth_)).any(axis=1)
+    found = ranking.ranks(nearest, truth_)[findable]
+    result: dict[str, float] = {"queries": len(found), "no_match": int((~findable).sum())}
+    result["individuals"] = len(individuals)
+    return result | {f"top_{n}": ranking.top_n(found, n) if len(found) else float("nan") for n in tops}
 
 
 def identification(run: Run, names: dict[str, str], gallery: Gallery, tops: tuple[int, ...]) -> dict[str, float]:
@@ -86,7 +173,7 @@ def evaluate_sightings(run: Run, truth_file: str, codebook: str | None = None) -
     """
     manifest = run.finished_manifest()
     book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
-    identities = true_identities(run, truth_file)
+    identities = truth.identities(true_animals(run, truth_file))
     rows: list[tuple[str, str, str, np.ndarray]] = []
     children = (f"instances.list.element.{name}" for name in ("instance_id", "side", "embeddings"))
     for batch in run.batches("photos", ["sequence_id", *children]):

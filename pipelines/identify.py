@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from pusa import exchange, photos, records, truth
 from pusa.errors import UserError
+from pusa.exchange import Given
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import search
@@ -31,7 +32,7 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     """
     if not file.lower().endswith(".csv"):
         return truth.encounter_identities(
-            run.read("encounters", ["encounter_id", "instance_ids"]), true_identities(run, file)
+            run.read("encounters", ["encounter_id", "instance_ids"]), truth.identities(true_animals(run, file))
         )
     known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
     names: dict[str, str] = {}
@@ -43,18 +44,18 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     return names
 
 
-def true_identities(run: Run, file: str) -> dict[str, str]:
-    """Individual by instance_id: the instances of a COCO file with `identity`, matched by mask."""
+def true_animals(run: Run, file: str) -> dict[str, Given]:
+    """The true animal by instance_id: the instances of a COCO file with masks. Raises UserError where none fits."""
     known = exchange.read_instances(file)
     columns = ["path", "instances.list.element.instance_id", "instances.list.element.mask"]
-    identities: dict[str, str] = {}
+    animals: dict[str, Given] = {}
     for batch in run.batches("photos", columns):
-        identities |= truth.instance_identities(batch, known)
-    if not identities:
+        animals |= truth.matches(batch, known)
+    if not truth.identities(animals):
         raise UserError(
             f"{file}: no instance of {run.uri} matches one with an `identity`. Are paths relative to the archive?"
         )
-    return identities
+    return animals
 
 
 def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date | None = None) -> dict[str, int]:

@@ -21,21 +21,26 @@ from pusa.segmentation import masks
 MATCH_IOU = 0.5
 
 
-def instance_identities(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) -> dict[str, str]:
-    """Identity by instance_id for the rows of a photos table (columns path and instances: instance_id, mask).
+def matches(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) -> dict[str, Given]:
+    """The true animal by instance_id for the rows of a photos table (columns path and instances: instance_id, mask).
 
     One to one within a photo, the assignment of largest total IoU. Instances that match nothing are not in the result.
     """
-    result: dict[str, str] = {}
+    result: dict[str, Given] = {}
     for path, found in zip(photos["path"].to_pylist(), records.instances(photos), strict=True):
-        known = [g for g in truth.get(normal_path(path), []) if g.identity is not None and g.mask is not None]
+        known = [g for g in truth.get(normal_path(path), []) if g.mask is not None]
         if not found or not known:
             continue
         iou = masks.iou([i["mask"] for i in found], [g.mask for g in known if g.mask is not None])
         for i, j in zip(*linear_sum_assignment(-iou), strict=True):
             if iou[i, j] >= MATCH_IOU:
-                result[found[i]["instance_id"]] = str(known[j].identity)
+                result[found[i]["instance_id"]] = known[j]
     return result
+
+
+def identities(matched: Mapping[str, Given]) -> dict[str, str]:
+    """Identity by instance_id of the matched instances whose true animal has a name."""
+    return {i: g.identity for i, g in matched.items() if g.identity is not None}
 
 
 def encounter_identities(encounters: pa.Table, identities: Mapping[str, str]) -> dict[str, str]:

@@ -27,17 +27,21 @@ from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.embedding.network import DIMENSIONS, PatchNetwork
 from pusa.pattern import extract, patches
 from pusa.schedule import learning_rate_factor
-from pusa.synthetic.coats import ring_map
+from pusa.synthetic.renderer_a.rings import RingModel, ring_map
 
 Report = Callable[[dict[str, Any], Path | None], None]
-OVERSAMPLING = 2  # patterns are kept at twice the normal line thickness, so that turning them does no harm
+OVERSAMPLING = 1.5  # patterns are kept with lines so many times the normal thickness: turning them does no harm then
+SHIFT = 12  # px, of a place from the middle of its patch: half a stride of 16, and what the extraction adds
+MIN_WHITE = 0.12  # of a place to be a class: extraction keeps patches of 0.10
 COAT_SIZE = 480  # px of a body length on the coats drawn here: lines of about 5 px
 
 
 class EmbeddingTraining(Config):
     """Settings of a training run. The defaults work from scratch; `PAPER` is the schedule of the paper."""
 
-    coats: int = Field(default=200, gt=0)  # of different animals, 7 classes each
+    coats: int = Field(default=200, gt=0)  # of different animals, about 15 classes each
+    ring_models: tuple[RingModel, ...] = ("placed", "reaction")  # in turn
+    extraction: extract.PatternConfig = extract.PatternConfig()  # how patterns come out: their lines, and the patches
     versions: int = Field(default=6, gt=1)  # ways in which a coat's pattern comes out: line thickness, gaps, noise
     validation_places: int = 600  # on coats never trained on, two members each
     validation_difficulty: float = 0.5  # of these members; 1 is the worst that two photos do to a place
@@ -84,7 +88,7 @@ class SphereFace(SphereFaceLoss):
 
 @dataclass(frozen=True)
 class Coat:
-    """One animal: its pattern in several versions (H, W) uint8 with lines OVERSAMPLING x 2 px thick, the scale of each
+    """One animal: its pattern in several versions (H, W) uint8 with lines OVERSAMPLING x as thick, the scale of each
     (its pixels per pixel of the drawing), and the centres (n, 2) of its places, x, y in pixels of the drawing."""
 
     versions: list[np.ndarray]
@@ -92,17 +96,17 @@ class Coat:
     places: np.ndarray
 
 
-def draw_coat(rng: np.random.Generator, versions: int) -> Coat:
+def draw_coat(rng: np.random.Generator, model: RingModel, versions: int, extraction: extract.PatternConfig) -> Coat:
     """A coat, its versions with thickness normalised as in the extraction, and its places: apart by about a patch."""
-    drawn = ring_map(rng)
+    drawn = ring_map(rng, model=model)
     thinner = cv2.erode(drawn.astype(np.uint8), np.ones((3, 3), np.uint8))  # as thick as in photos of the same animals
     rings = patches.resize(thinner > 0, (COAT_SIZE, round(drawn.shape[0] * COAT_SIZE / drawn.shape[1])))
     around = np.pad(rings, ((COAT_SIZE // 4, COAT_SIZE // 4), (0, 0)), mode="wrap")  # theta is periodic
-    config = extract.PatternConfig(line_thickness=2.0 * OVERSAMPLING)
+    config = extraction.model_copy(update={"line_thickness": extraction.line_thickness * OVERSAMPLING})
     normalised = [extract.normalise_thickness(_worn(around, rng), config) for _ in range(versions)]
     # Blurred, so that reading every second pixel means reading all.
     pictures = [cv2.GaussianBlur(p.astype(np.uint8) * 255, (0, 0), 0.7) for p, _ in normalised]
-    return Coat(pictures, [scale for _, scale in normalised], _places(around, rng))
+    return Coat(pictures, [scale for _, scale in normalised], _places(around, extraction.line_thickness, rng))
 
 
 def _worn(rings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -114,14 +118,14 @@ def _worn(rings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return soft + uneven > rng.uniform(0.32, 0.55)
 
 
-def _places(rings: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _places(rings: np.ndarray, line_thickness: float, rng: np.random.Generator) -> np.ndarray:
     """Centres (n, 2) of places on a jittered grid, a patch apart, where the pattern is dense enough to give patches."""
-    side = round(patches.SIZE * extract.thickness(rings) / 2)  # of a patch, in pixels of the drawing
+    side = round(patches.SIZE * extract.thickness(rings) / line_thickness)  # of a patch, in pixels of the drawing
     offset = rng.uniform(0, side, 2)
     xs = np.arange(offset[0], rings.shape[1], side)
     ys = np.arange(COAT_SIZE // 4 + offset[1] / 2, rings.shape[0] - COAT_SIZE // 4, side)
     density = cv2.blur(rings.astype(np.float32), (side, side), borderType=cv2.BORDER_CONSTANT)
-    return np.array([(x, y) for y in ys for x in xs if density[int(y), int(x)] >= 0.15]).reshape(-1, 2)
+    return np.array([(x, y) for y in ys for x in xs if density[int(y), int(x)] >= MIN_WHITE]).reshape(-1, 2)
 
 
 def member(coat: Coat, place: np.ndarray, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
@@ -140,8 +144,8 @@ def member(coat: Coat, place: np.ndarray, rng: np.random.Generator, difficulty: 
     linear = turn @ foreshortening * scale
     matrix = np.eye(3)
     matrix[:2, :2] = linear
-    # A patch's grid does not know the place: the nearest patch is off by half a stride at most.
-    matrix[:2, 2] = half + difficulty * rng.uniform(-16, 16, 2) - linear @ (place * coat.scales[v])
+    # A patch's grid does not know the place: the nearest patch is off by half a stride at most, SHIFT for any.
+    matrix[:2, 2] = half + difficulty * rng.uniform(-SHIFT, SHIFT, 2) - linear @ (place * coat.scales[v])
     perspective = np.eye(3)
     perspective[2, :2] = difficulty * rng.normal(0, 0.0008, 2)
     perspective[2, 2] = 1 - perspective[2, :2].sum() * half  # the centre stays at scale 1
@@ -179,9 +183,13 @@ class Places:
         return member(self.coats[coat], self.coats[coat].places[place], rng, difficulty)
 
 
-def draw_places(seed: tuple[int, ...], coats: int, versions: int) -> Places:
+def draw_places(seed: tuple[int, ...], coats: int, config: EmbeddingTraining) -> Places:
     """All places of `coats` new coats; the same seed gives the same."""
-    drawn = [draw_coat(np.random.default_rng((*seed, i)), versions) for i in range(coats)]
+    models = config.ring_models
+    drawn = [
+        draw_coat(np.random.default_rng((*seed, i)), models[i % len(models)], config.versions, config.extraction)
+        for i in range(coats)
+    ]
     return Places(drawn, [(i, j) for i, coat in enumerate(drawn) for j in range(len(coat.places))])
 
 
@@ -214,8 +222,8 @@ def retrieval(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
 
 def held_out_pairs(config: EmbeddingTraining) -> tuple[np.ndarray, np.ndarray]:
     """Two members (n, 64, 64) bool each of n = `validation_places` places on coats that training never sees."""
-    enough = -(-config.validation_places // 4)
-    places = draw_places((config.seed, 1), enough, config.versions)
+    enough = -(-config.validation_places // 8)  # a coat has 10 or more
+    places = draw_places((config.seed, 1), enough, config)
     rng = np.random.default_rng((config.seed, 2))
     n = min(config.validation_places, len(places.where))
     first, second = (
@@ -230,7 +238,7 @@ def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) 
     `resume`: a checkpoint folder of a run with the same settings; the run goes on as if it had never stopped (where it
     is measured in steps, not minutes).
     """
-    places = draw_places((config.seed, 0), config.coats, config.versions)
+    places = draw_places((config.seed, 0), config.coats, config)
     pairs = held_out_pairs(config) if config.validation_places else None
     torch.manual_seed(config.seed)
     device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")

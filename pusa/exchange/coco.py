@@ -64,6 +64,7 @@ def _given(annotation: dict[str, Any], image: dict[str, Any], where: str) -> Giv
         score=None if annotation.get("score") is None else given.score(annotation["score"], where),
         side=given.side(annotation.get("side"), where),
         identity=given.identity(annotation.get("identity")),
+        id=None if annotation.get("id") is None else str(annotation["id"]),
     )
 
 

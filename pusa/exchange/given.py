@@ -22,7 +22,7 @@ class Given:
 
     `box`: x0, y0, x1, y1, in pixels of the upright photo, or, where `fractions`, in fractions of its width and height.
     `mask`: compressed COCO RLE of the upright photo, or None. `score`: 0 to 1, or None. `identity` is for evaluation
-    and enrolment only: no stage that identifies may read it.
+    and enrolment only: no stage that identifies may read it. `id`: of the annotation in a COCO file.
     """
 
     box: tuple[float, float, float, float]
@@ -31,6 +31,7 @@ class Given:
     score: float | None = None
     side: str = "unknown"
     identity: str | None = None
+    id: str | None = None
 
     def box_in(self, width: int, height: int) -> np.ndarray:
         """The box in pixels of a photo of `width` x `height`, clipped to it: 4 x float32."""

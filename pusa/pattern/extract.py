@@ -1,12 +1,13 @@
 """Pattern extraction (method: section 3): the seal's rings as a binary mask, and the patches that identify it.
 
-Crop -> grey, tone mapping, background masked -> U-Net -> threshold -> opening, closing, specks removed -> pattern on
-the pixels of the crop box -> line thickness normalised to 2 px -> patches with enough white.
+Crop -> grey, tone mapping, background masked -> U-Net -> threshold -> opening, closing, specks removed -> usable or not
+-> pattern on the pixels of the crop box -> line thickness normalised -> patches with enough white.
 """
 
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 from skimage.morphology import skeletonize
 
 from pusa import photos as photo_files
-from pusa import records
+from pusa import records, weights
 from pusa.config import Config, device_and_dtype, set_threads
 from pusa.pattern import patches, unet
 from pusa.pattern.patches import PatchConfig
+from pusa.pattern.quality import Quality, signs_of
 from pusa.segmentation.masks import crop_mask
 
 ALIGN = 64  # px: the shorter side is padded to a multiple, so that crops of like shape share a batch
@@ -43,20 +45,24 @@ class PatternConfig(Config):
     )  # of that normalisation: a blob is no line, and nothing gains by more
     min_fraction: float = 0.01  # pattern / mask; less is "no pattern"
     min_side: int = 64  # px, longer side of the crop box; smaller seals are "too small"
+    judged: bool = True  # whether patterns of little quality are turned down, where the weights say which these are
     patches: PatchConfig = PatchConfig()
     batch: int = 4  # crops in one pass of the network
     device: str = "auto"
 
 
-def network_input(crop: np.ndarray, mask: np.ndarray, config: PatternConfig) -> np.ndarray:
-    """The network's input (h, w) uint8: `crop` (H, W, 3) RGB uint8 in grey, longer side `input_size`, tone-mapped, and
-    black outside `mask` (H, W) bool."""
+def prepare(crop: np.ndarray, mask: np.ndarray, config: PatternConfig) -> tuple[np.ndarray, np.ndarray]:
+    """`crop` (H, W, 3) RGB uint8 in grey, (h, w) uint8 with a longer side of `input_size`, and its mask (h, w) bool."""
     height, width = mask.shape
     factor = config.input_size / max(height, width)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
     shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
-    grey = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), size, interpolation=shrink)
-    return masked(tone_map(grey, config.clahe), patches.resize(mask, size))
+    return cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), size, interpolation=shrink), patches.resize(mask, size)
+
+
+def network_input(grey: np.ndarray, mask: np.ndarray, config: PatternConfig) -> np.ndarray:
+    """The network's input (h, w) uint8: `grey` (h, w) uint8 tone-mapped, and black outside `mask` (h, w) bool."""
+    return np.where(mask, tone_map(grey, config.clahe), 0).astype(np.uint8)
 
 
 def tone_map(grey: np.ndarray, clip: float) -> np.ndarray:
@@ -65,10 +71,6 @@ def tone_map(grey: np.ndarray, clip: float) -> np.ndarray:
         return grey
     tiles = tuple(max(1, round(length / 64)) for length in grey.shape[::-1])
     return cv2.createCLAHE(clip, tiles).apply(grey)
-
-
-def masked(grey: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    return np.where(mask, grey, 0).astype(np.uint8)
 
 
 def pad(grey: np.ndarray) -> np.ndarray:
@@ -121,6 +123,20 @@ def normalise_thickness(pattern: np.ndarray, config: PatternConfig) -> tuple[np.
     return patches.resize(pattern, (max(1, round(width * scale)), max(1, round(height * scale)))), scale
 
 
+def load(name: str) -> tuple[unet.UNet, Quality | None]:
+    """The network of `name` and the judge of its patterns, where it has one.
+
+    name: "starter/pattern", a .safetensors file, or a Keras .hdf5, .h5 file.
+    """
+    if Path(name).suffix in (".hdf5", ".h5"):
+        return unet.read_keras(weights.find(name)), None
+    stored = weights.load(name, "pattern")
+    network = unet.UNet(**stored.settings["network"])
+    weights.load_into(network, stored)
+    quality = stored.settings.get("quality")
+    return network.eval(), Quality.model_validate(quality) if quality else None
+
+
 class PatternExtractor:
     """Fills `pattern`, `pattern_fraction`, `usable`, `unusable_reason` and `patch_boxes` of every instance with a crop.
 
@@ -131,13 +147,13 @@ class PatternExtractor:
         set_threads(threads)
         self.config = config
         self.device, self.dtype = device_and_dtype(config.device)
-        network = (network or unet.load(config.weights)).eval()
+        network, self.quality = (network, None) if network is not None else load(config.weights)
         # A copy: the caller's network keeps its number type.
-        self.network = copy.deepcopy(network).to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.network = copy.deepcopy(network).eval().to(self.device, self.dtype).to(memory_format=torch.channels_last)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)
-        todo, inputs, masks = [], [], []
+        todo, greys, insides = [], [], []
         for instance in (i for row in nested for i in row if i["crop"] is not None):
             x0, y0, x1, y1 = instance["crop_box"]
             if max(x1 - x0, y1 - y0) < self.config.min_side:
@@ -145,10 +161,12 @@ class PatternExtractor:
                 continue
             todo.append(instance)
             crop = photo_files.decode_jpeg(instance["crop"])
-            masks.append(_mask_of(instance, crop.shape[:2]))
-            inputs.append(network_input(crop, masks[-1], self.config))
-        for instance, mask, probability in zip(todo, masks, self.probabilities(inputs), strict=True):
-            instance |= self._describe(instance, mask, probability)
+            grey, inside = prepare(crop, _mask_of(instance, crop.shape[:2]), self.config)
+            greys.append(grey)
+            insides.append(inside)
+        inputs = [network_input(g, m, self.config) for g, m in zip(greys, insides, strict=True)]
+        for instance, g, m, p in zip(todo, greys, insides, self.probabilities(inputs), strict=True):
+            instance |= self._describe(instance, g, m, p)
         return records.with_instances(photos, nested)
 
     @torch.inference_mode()
@@ -166,22 +184,29 @@ class PatternExtractor:
             found |= {i: p[: inputs[i].shape[0], : inputs[i].shape[1]] for i, p in zip(now, y, strict=True)}
         return [found[i] for i in range(len(inputs))]
 
-    def _describe(self, instance: dict, mask: np.ndarray, probability: np.ndarray) -> dict:
+    def _describe(self, instance: dict, grey: np.ndarray, inside: np.ndarray, probability: np.ndarray) -> dict:
         x0, y0, x1, y1 = (int(v) for v in instance["crop_box"])
-        inside = patches.resize(mask, probability.shape[::-1])
         small = binary_mask(probability, inside, self.config)
         fraction = float(small.sum() / max(int(inside.sum()), 1))
         if fraction < self.config.min_fraction:
             return _unusable("no pattern", fraction)
         pattern = patches.resize(small, (x1 - x0, y1 - y0))
-        normalised, _ = normalise_thickness(pattern, self.config)
-        _, boxes = patches.extract(normalised, self.config.patches)
+        reason = None
+        if self.quality is not None and self.config.judged:
+            signs = signs_of(grey, inside, probability, small, max(x1 - x0, y1 - y0))
+            _, reason = self.quality.judge(signs)
+        boxes = np.zeros((0, 4))
+        if reason is None:
+            normalised, _ = normalise_thickness(pattern, self.config)
+            _, boxes = patches.extract(normalised, self.config.patches)
+            boxes = patches.to_photo(boxes, normalised.shape[::-1], instance["crop_box"])
+            reason = None if len(boxes) else "pattern too sparse"
         return {
             "pattern": photo_files.encode_mask_png(pattern),
             "pattern_fraction": fraction,
-            "usable": len(boxes) > 0,
-            "unusable_reason": None if len(boxes) else "pattern too sparse",
-            "patch_boxes": patches.to_photo(boxes, normalised.shape[::-1], instance["crop_box"]).tolist(),
+            "usable": reason is None,
+            "unusable_reason": reason,
+            "patch_boxes": boxes.tolist(),
         }
 
 

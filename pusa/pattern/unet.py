@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pusa import weights
 from pusa.errors import UserError
 
 LEVELS = 4  # of max pooling: height and width of the input are multiples of 2**LEVELS
@@ -127,13 +126,3 @@ def read_keras(path: Path) -> UNet:
 
 def _text(name: bytes | str) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def load(name: str) -> UNet:
-    """The network of `name`, in evaluation mode: "starter/pattern", a .safetensors file, or a Keras .hdf5, .h5 file."""
-    if Path(name).suffix in (".hdf5", ".h5"):
-        return read_keras(weights.find(name))
-    stored = weights.load(name, "pattern")
-    network = UNet(**stored.settings["network"])
-    weights.load_into(network, stored)
-    return network.eval()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -130,7 +131,11 @@ def picture(photo: dict[str, Any], instance: dict[str, Any]) -> Picture:
     mask = crop_mask(instance["mask"], instance["crop_box"], size)
     pattern = None
     if instance["pattern"] is not None:
-        pattern = pictures.data_uri(pictures.pattern_panel(decode_mask_png(instance["pattern"]), mask), "png")
+        x0, y0, x1, y1 = instance["crop_box"]
+        corner, scale = (x0, y0) * 2, np.array(size * 2) / ((x1 - x0, y1 - y0) * 2)
+        patches = (np.array(instance["patch_boxes"], float).reshape(-1, 4) - corner) * scale
+        panel = pictures.pattern_panel(decode_mask_png(instance["pattern"]), mask, patches)
+        pattern = pictures.data_uri(panel, "png")
     return Picture(
         path=photo["path"],
         name=photo["path"].removeprefix(f"{photo['sequence_id']}/"),

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-BODY, RING = 51, 255  # grey levels of a pattern panel: the animal dark on black, its rings white
+BODY, DROPPED, RING = 51, 136, 255  # grey levels of a pattern panel: the animal dark on black, its rings white
 STEP = 17  # between the 16 grey levels of a panel: a third less to store, and no eye sees it
 
 
@@ -43,16 +43,23 @@ def svg_path(polygons: list[NDArray[Any]]) -> str:
     return "".join("M" + "L".join(f"{x + 0.5:g} {y + 0.5:g}" for x, y in polygon) + "Z" for polygon in polygons)
 
 
-def pattern_panel(pattern: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Grey picture (H, W) of a pattern on the pixels of `mask` (H, W): rings white on the dark animal on black.
+def pattern_panel(
+    pattern: NDArray[np.bool_], mask: NDArray[np.bool_], patches: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Grey picture (H, W) of a pattern on the pixels of `mask` (H, W): rings on the dark animal on black.
 
-    `pattern` may have other pixels of the same crop; lines that get thinner than a pixel turn grey but do not break.
+    Rings are white inside the `patches` (n, 4: x0, y0, x1, y1 in pixels of `mask`) that are compared, and grey where
+    they were dropped. `pattern` may have other pixels of the same crop; lines that get thinner than a pixel turn grey
+    but do not break.
     """
     size = mask.shape[1::-1]
     shrinks = size[0] < pattern.shape[1]
     rings = cv2.resize(pattern.astype(np.float32), size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    tone = np.full(mask.shape, DROPPED)
+    for x0, y0, x1, y1 in np.rint(np.maximum(patches, 0)).astype(int):
+        tone[y0:y1, x0:x1] = RING
     body = np.where(mask, BODY, 0)
-    return (np.rint((body + rings * (RING - body)) / STEP) * STEP).astype(np.uint8)
+    return (np.rint((body + rings * (tone - body)) / STEP) * STEP).astype(np.uint8)
 
 
 def data_uri(picture: np.ndarray, form: str, quality: int = 80) -> str:

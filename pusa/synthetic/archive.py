@@ -2,8 +2,11 @@
 
 OUT/photos/<place>/<date>/IMG_0001.JPG   photos of one sequence a folder, with time, camera and position in EXIF
 OUT/deployments.csv                      one camera a place; one of the clocks is wrong, and the table says by how much
+OUT/settings.yaml                        all settings; the same ones resume a rendering that was interrupted
 OUT/truth/instances.json                 COCO: masks, and per animal identity, side, sequence, visible share
 OUT/truth/rings/<annotation id>.png      1-bit, on the pixels of the annotation's box: white where a ring is seen
+OUT/truth/surface/<annotation id>.png    RGB = s, theta, facing on the same pixels, halved: where on the body (photo.py)
+OUT/truth/coats/<identity>.png           1-bit, the rings of the whole animal: rows = theta, columns = s
 """
 
 from __future__ import annotations
@@ -13,278 +16,214 @@ import datetime as dt
 import io
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import yaml
 from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
-from pydantic import Field, model_validator
 
-from pusa.config import Config
+from pusa.config import Config, load_config
 from pusa.errors import UserError
-from pusa.synthetic.scenes import Instance, SceneSettings, flank_yaw, make_scene, preset, shoot
+from pusa.synthetic.photo import Instance
+from pusa.synthetic.planning import Sequence, plan_sequences
+from pusa.synthetic.settings import SynthConfig, renderer
 
-MAX_ANIMALS = 8  # a sequence
-MIN_PHOTOS = 3  # a sequence
-SEASON = 40  # days, from 5 May: the moult, when seals lie on the shore
-FIRST_COAT = 1_000_000  # coats of archives are never those that scenes.render_photo trains on
 IDS_PER_PHOTO = 100  # annotation id = photo id x this + place in the photo: the same, whichever process drew it
+BYTES_PER_PIXEL = 0.4  # of a photo with its truth, roughly: what a disk must have room for
 
-PLACES = (  # islands in Lake Ladoga; degrees WGS84
-    ("Valaam", 61.372, 30.943),
-    ("Konevets", 60.862, 30.609),
-    ("Mantsinsaari", 61.380, 31.610),
-    ("Heinasenmaa", 61.270, 30.830),
-    ("Lunkulansaari", 61.490, 31.620),
-    ("Putsaari", 61.527, 30.567),
-)
-CAMERAS = (
-    ("Canon", "Canon EOS 80D"),
-    ("NIKON CORPORATION", "NIKON D500"),
-    ("Panasonic", "DMC-FZ1000"),
-)
-SHIFTS = ("00:00:00", "+01:00:00", "00:00:00", "-00:07:30")  # what to add to a camera's clock
+Work = Callable[[Sequence], "Sequence"]
+Each = Callable[[Work, list[Sequence]], Iterable[Sequence]]  # runs the work on each, in any order, anywhere
 
 
-class SynthConfig(Config):
-    """What the archive holds."""
-
-    photos: int = Field(60, ge=1)  # at least 3 a sequence
-    sequences: int = Field(10, ge=1)
-    individuals: int = Field(12, ge=1)  # each comes in two sequences or more where there is room for it
-    seed: int = Field(0, ge=0)  # same seed, same bytes
-    preset: str = "shore"  # a name in scenes.PRESETS
-    places: int = Field(4, ge=1, le=len(PLACES))
-    absent: float = Field(0.15, ge=0, lt=1)  # how often an animal of the sequence is not in a photo; 0 = always there
-    same_side: float = Field(0.8, ge=0, le=1)  # how often an individual shows the flank that it showed at first
-
-    @model_validator(mode="after")
-    def _possible(self) -> SynthConfig:
-        if self.photos < MIN_PHOTOS * self.sequences:
-            need = MIN_PHOTOS * self.sequences
-            raise UserError(f"{self.sequences} sequences need at least {need} photos (3 each), not {self.photos}.")
-        if self.individuals > MAX_ANIMALS * self.sequences:
-            room = MAX_ANIMALS * self.sequences
-            raise UserError(f"{self.sequences} sequences hold at most {room} individuals, not {self.individuals}.")
-        return self
-
-
-@dataclass(frozen=True)
-class Sequence:
-    """The plan of one sequence. individuals: numbers from 1, with the yaw (degrees) at which each lies."""
-
-    number: int
-    sequence_id: str
-    deployment_id: str
-    first_photo: int
-    n_photos: int
-    individuals: tuple[int, ...]
-    yaws: tuple[float, ...]
-    start: dt.datetime
-    place: tuple[str, float, float]
-    camera: tuple[str, str]
-    clock_shift: str
-
-
-@dataclass(frozen=True)
+@dataclass
 class Summary:
     """What was made."""
 
-    photos: int
-    sequences: int
-    individuals: int
-    instances: int
-    sides: dict[str, int]
+    photos: int = 0
+    sequences: int = 0
+    instances: int = 0
+    identities: set[str] = field(default_factory=set)
+    sides: Counter[str] = field(default_factory=Counter)
 
 
-def synth(
-    out: Path, config: SynthConfig, processes: int = 2, progress: Callable[[int], object] = lambda n: None
-) -> Summary:
-    """Writes the archive into `out`, which must be empty or new; `progress` gets the number of photos just written.
+def synth(out: Path, config: SynthConfig, each: Each, progress: Callable[[int], object] = lambda n: None) -> Summary:
+    """Writes the archive into `out`: new, empty, or begun with the same settings; what is there already is kept.
 
-    The bytes depend on the config alone, not on `processes`. Raises UserError where `out` cannot be used.
+    `each` runs the drawing of the sequences: `processes(n)`, or Ray. `progress` gets the number of photos that came.
+    The bytes depend on the config alone. Raises UserError, before a photo is written, where settings are impossible
+    or `out` cannot be used.
     """
-    scene = preset(config.preset)
     out = Path(out)
+    look = load_config(renderer(config.renderer).Look, overrides=dict(config.look))
+    plan = plan_sequences(config)
+    begin(out, config, sum(s.n_photos for s in plan) * look.width * look.height)
+    coco, parts = out / "truth" / "instances.json", out / "truth" / "parts"
+    try:
+        if not coco.is_file():
+            for folder in (parts, out / "truth" / "rings", out / "truth" / "surface", out / "truth" / "coats"):
+                folder.mkdir(parents=True, exist_ok=True)
+            _write_deployments(out / "deployments.csv", plan)
+            todo = [s for s in plan if not _part(parts, s).is_file()]
+            progress(sum(s.n_photos for s in plan) - sum(s.n_photos for s in todo))
+            longest_first = sorted(todo, key=lambda s: -s.n_photos * (2 + len(s.individuals)))
+            for sequence in each(partial(write_sequence, out, config, look), longest_first):
+                progress(sequence.n_photos)
+            _assemble(coco, parts, plan, config)
+        return summarise(coco)
+    except OSError as e:
+        raise UserError(
+            f"Cannot write into {out}: {e.strerror}. Make room and give the same command again: it goes on from there."
+        ) from e
+
+
+def begin(out: Path, config: SynthConfig, pixels: int) -> None:
+    """Prepares the folder `out` for so many pixels of photos. Raises UserError where it cannot be used."""
+    settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        occupied = any(out.iterdir())
+        if (out / "settings.yaml").is_file():
+            if (out / "settings.yaml").read_text() != settings:
+                raise UserError(f"{out} was begun with other settings (settings.yaml). Give another folder.")
+            return
+        if any(out.iterdir()):
+            raise UserError(f"{out} is not empty. Give a new folder, or remove this one first.")
+        need, free = int(BYTES_PER_PIXEL * pixels), shutil.disk_usage(out).free
+        if need > free:
+            raise UserError(f"{out} has {free / 1e9:.1f} GB free; these photos need about {need / 1e9:.1f} GB.")
+        (out / "settings.yaml").write_text(settings)
     except OSError as e:
         raise UserError(f"Cannot write into {out}: {e.strerror}. Give a folder that is new or empty.") from e
-    if occupied:
-        raise UserError(f"{out} is not empty. Give a new folder, or remove this one first.")
-    plan = plan_sequences(config)
-    (out / "truth" / "rings").mkdir(parents=True)
-    _write_deployments(out / "deployments.csv", plan)
-    work = partial(write_sequence, out, config, scene)
-    longest_first = sorted(plan, key=lambda s: -s.n_photos * (2 + len(s.individuals)))
-    done: dict[int, dict[str, Any]] = {}
-    try:
-        with _each(work, longest_first, processes) as results:
-            for sequence, truth in results:
-                done[sequence.number] = truth
-                progress(sequence.n_photos)
-    except OSError as e:
-        raise UserError(f"Cannot write into {out}: {e.strerror}. Make room and start again in a new folder.") from e
-    images = [i for _, t in sorted(done.items()) for i in t["images"]]
-    annotations = [a for _, t in sorted(done.items()) for a in t["annotations"]]
-    coco = {
-        "info": {
-            "description": "Synthetic photos of ringed seals made by `pusa synth`",
-            "settings": config.model_dump(),
-        },
-        "licenses": [],
-        "categories": [{"id": 1, "name": "seal", "supercategory": "animal"}],
-        "images": images,
-        "annotations": annotations,
-    }
-    (out / "truth" / "instances.json").write_text(json.dumps(coco))
-    sides = [a["side"] for a in annotations]
-    individuals = len({a["identity"] for a in annotations})
-    counts = {s: sides.count(s) for s in sorted(set(sides))}
-    return Summary(len(images), len(plan), individuals, len(annotations), counts)
 
 
-def plan_sequences(config: SynthConfig) -> list[Sequence]:
-    """Who is seen where and when, in the order of time.
+def processes(n: int) -> Each:
+    """Runs the work in `n` processes of this machine (spawned, as Windows and macOS do it)."""
 
-    Every individual comes in two sequences or more where there is room; one in eight only in the later half of them.
-    """
-    rng = np.random.default_rng([config.seed, 1])
-    n = config.sequences
-    spare = config.photos - MIN_PHOTOS * n
-    lengths = MIN_PHOTOS + rng.multinomial(spare, rng.dirichlet(np.full(n, 2.0)))
-    members = _members(rng, config)
-    days = rng.choice(4 * SEASON, n, replace=n > 4 * SEASON)  # four seasons; one sequence a day while there is room
-    times = np.sort(86400 * days + rng.integers(7 * 3600, 18 * 3600, n))
-    favourite = rng.integers(2, size=config.individuals + 1)  # the flank that an individual shows at first and most
-    plan: list[Sequence] = []
-    used: set[str] = set()
-    seen: set[int] = set()
-    for k in range(n):
-        where = int(rng.integers(config.places))
-        season, seconds = divmod(int(times[k]), 86400 * SEASON)
-        start = dt.datetime(2019 + season, 5, 5) + dt.timedelta(seconds=seconds)
-        place = PLACES[where]
-        sequence_id = f"{place[0]}/{start:%Y-%m-%d}"
-        if sequence_id in used:
-            sequence_id += f"-{k + 1}"
-        used.add(sequence_id)
-        yaws = []
-        for who in members[k]:
-            side = ("left", "right")[favourite[who]]
-            if who in seen and rng.random() > config.same_side:
-                others = [s for s in ("left", "right", "front", "back") if s != side]
-                side = others[rng.integers(len(others))]
-            seen.add(who)
-            yaws.append(flank_yaw(rng, side))
-        plan.append(
-            Sequence(
-                number=k,
-                sequence_id=sequence_id,
-                deployment_id=f"D{where + 1:02d}",
-                first_photo=1 + int(lengths[:k].sum()),
-                n_photos=int(lengths[k]),
-                individuals=tuple(members[k]),
-                yaws=tuple(yaws),
-                start=start,
-                place=place,
-                camera=CAMERAS[where % len(CAMERAS)],
-                clock_shift=SHIFTS[where % len(SHIFTS)],
-            )
-        )
-    return plan
+    def each(work: Work, items: list[Sequence]) -> Iterator[Sequence]:
+        if n <= 1 or len(items) <= 1:
+            yield from map(work, items)
+            return
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(n, len(items)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                yield from (f.result() for f in as_completed(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    return each
 
 
-def _members(rng: np.random.Generator, config: SynthConfig) -> list[list[int]]:
-    """Individuals (numbers from 1) of each sequence: always those seen least so far, ties at random."""
-    n, total = config.sequences, config.individuals
-    most = min(MAX_ANIMALS, total)
-    sizes = rng.integers(min(2, most), min(5, most) + 1, n)
-    while sizes.sum() < min(2 * total + n, most * n):  # room for two sightings of each, and some more
-        sizes[rng.choice(np.flatnonzero(sizes < most))] += 1
-    newcomers = max(1, total // 8) if n >= 4 and total >= 4 else 0
-    seen = np.zeros(total)
-    members = []
-    for k in range(n):
-        known = total if k >= (n + 1) // 2 else total - newcomers
-        order = np.argsort(seen[:known] + 0.5 * rng.random(known))
-        chosen = order[: sizes[k]]
-        seen[chosen] += 1
-        members.append([int(i) + 1 for i in chosen])
-    return members
-
-
-@contextmanager
-def _each(work: Callable, items: list, processes: int) -> Iterator[Iterator]:
-    """Results of `work` on each item, in any order, by so many processes (spawned, as Windows and macOS do it)."""
-    if processes <= 1 or len(items) == 1:
-        yield map(work, items)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(items)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            yield (f.result() for f in as_completed(futures))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def write_sequence(
-    out: Path, config: SynthConfig, settings: SceneSettings, sequence: Sequence
-) -> tuple[Sequence, dict[str, Any]]:
-    """Draws and writes the photos and ring masks of one sequence; returns it with its COCO images and annotations."""
+def write_sequence(out: Path, config: SynthConfig, look: Config, sequence: Sequence) -> Sequence:
+    """Draws and writes the photos of one sequence and their truth; its part of the COCO file comes last and whole."""
+    render = renderer(config.renderer)
     rng = np.random.default_rng([config.seed, 2, sequence.number])
-    coats = [FIRST_COAT + 10_000 * config.seed + i for i in sequence.individuals]
-    scene = make_scene(rng, settings, coats, list(sequence.yaws))
-    folder = out / "photos" / sequence.sequence_id
-    folder.mkdir(parents=True)
-    present = rng.random((sequence.n_photos, len(coats))) >= config.absent
-    present[rng.integers(sequence.n_photos, size=len(coats)), np.arange(len(coats))] = True  # at least once
-    names = {c: f"S{i:03d}" for c, i in zip(coats, sequence.individuals, strict=True)}
-    taken = sequence.start
+    scene = render.make_scene(rng, look, sequence.animals, sequence.fixed)
+    (out / "photos" / sequence.sequence_id).mkdir(parents=True, exist_ok=True)
+    present = rng.random((sequence.n_photos, len(sequence.animals))) >= config.absent
+    present[rng.integers(sequence.n_photos, size=len(present.T)), np.arange(len(present.T))] = True  # at least once
+    names = {a.identity: f"S{i:03d}" for a, i in zip(sequence.animals, sequence.individuals, strict=True)}
+    pups = {a.identity for a in sequence.animals if a.pup}
+    taken, pause = sequence.start, int(rng.integers(30, 300))
     truth: dict[str, Any] = {"images": [], "annotations": []}
     for k in range(sequence.n_photos):
-        photo = shoot(scene, rng, list(present[k]))
+        photo = render.shoot(scene, rng, list(present[k]))
         photo_id = sequence.first_photo + k
         name = f"{sequence.sequence_id}/IMG_{k + 1:04d}.JPG"
-        quality = int(rng.integers(settings.quality[0], settings.quality[1] + 1))
-        exif = _exif(sequence, taken)
-        Image.fromarray(photo.image).save(out / "photos" / name, quality=quality, exif=exif)
+        Image.fromarray(photo.image).save(out / "photos" / name, quality=photo.quality, exif=_exif(sequence, taken))
+        height, width = photo.image.shape[:2]
         truth["images"].append(
             {
                 "id": photo_id,
                 "file_name": name,
-                "width": settings.width,
-                "height": settings.height,
+                "width": width,
+                "height": height,
                 "date_captured": f"{taken:%Y-%m-%d %H:%M:%S}",
                 "sequence_id": sequence.sequence_id,
                 "deployment_id": sequence.deployment_id,
+                "split": "database" if sequence.database else "query",
+                "settings": photo.settings,
             }
         )
         for j, instance in enumerate(photo.instances):
             annotation_id = photo_id * IDS_PER_PHOTO + j + 1
-            annotation = _annotation(instance, annotation_id, photo_id)
-            annotation |= {"identity": names[instance.identity], "sequence_id": sequence.sequence_id}
+            annotation = _annotation(instance, photo.image, annotation_id, photo_id)
+            annotation |= {
+                "identity": names[instance.identity],
+                "sequence_id": sequence.sequence_id,
+                "deployment_id": sequence.deployment_id,
+                "pup": instance.identity in pups,
+            }
             truth["annotations"].append(annotation)
             x0, y0, x1, y1 = instance.box
             Image.fromarray(instance.rings[y0:y1, x0:x1]).save(out / "truth" / "rings" / f"{annotation_id}.png")
-        taken += dt.timedelta(seconds=int(rng.integers(4, 75)))
-    return sequence, truth
+            Image.fromarray(instance.surface[::2, ::2]).save(out / "truth" / "surface" / f"{annotation_id}.png")
+        taken += dt.timedelta(seconds=pause if sequence.fixed else int(rng.integers(4, 75)))
+    for animal in sequence.animals:
+        coat = out / "truth" / "coats" / f"{names[animal.identity]}.png"
+        if not coat.is_file():
+            Image.fromarray(render.coat_map(animal.identity, look)).save(coat)
+    part = _part(out / "truth" / "parts", sequence)
+    part.with_suffix(".tmp").write_text(json.dumps(truth))
+    part.with_suffix(".tmp").replace(part)
+    return sequence
 
 
-def _annotation(instance: Instance, annotation_id: int, photo_id: int) -> dict[str, Any]:
-    """A COCO annotation. visibility: share of the animal's pixels that are seen; contrast: of rings; yaw: degrees."""
+def _part(parts: Path, sequence: Sequence) -> Path:
+    """The file whose presence says that a sequence is whole."""
+    return parts / f"{sequence.number:06d}.json"
+
+
+def _assemble(coco: Path, parts: Path, plan: list[Sequence], config: SynthConfig) -> None:
+    """Joins the parts into the COCO file, one in memory at a time, and removes them."""
+    head = {
+        "info": {
+            "description": "Synthetic photos of ringed seals made by `pusa synth`",
+            "settings": config.model_dump(mode="json"),
+        },
+        "licenses": [],
+        "categories": [{"id": 1, "name": "seal", "supercategory": "animal"}],
+    }
+    with coco.with_suffix(".tmp").open("w") as file:
+        file.write(json.dumps(head)[:-1])
+        for key in ("images", "annotations"):
+            file.write(f', "{key}": [')
+            separator = ""
+            for sequence in plan:
+                for entry in json.loads(_part(parts, sequence).read_text())[key]:
+                    file.write(separator + json.dumps(entry))
+                    separator = ", "
+            file.write("]")
+        file.write("}")
+    coco.with_suffix(".tmp").replace(coco)
+    shutil.rmtree(parts)
+
+
+def summarise(coco: Path) -> Summary:
+    """Counts of a finished archive."""
+    truth = json.loads(coco.read_text())
+    made = Summary(len(truth["images"]), len({i["sequence_id"] for i in truth["images"]}), len(truth["annotations"]))
+    made.identities.update(a["identity"] for a in truth["annotations"])
+    made.sides.update(sorted(a["side"] for a in truth["annotations"]))
+    return made
+
+
+def _annotation(instance: Instance, image: np.ndarray, annotation_id: int, photo_id: int) -> dict[str, Any]:
+    """A COCO annotation. visibility, occluded: shares of the animal's pixels; contrast: of rings as they were drawn,
+    0..1; ring_contrast, ring_clarity: as they came out, see `_clarity`; yaw: degrees.
+    """
     rle = coco_mask.encode(np.asfortranarray(instance.mask.view(np.uint8)))
     x0, y0, x1, y1 = instance.box
+    ring_contrast, ring_clarity = _clarity(instance, image)
     return {
         "id": annotation_id,
         "image_id": photo_id,
@@ -295,9 +234,33 @@ def _annotation(instance: Instance, annotation_id: int, photo_id: int) -> dict[s
         "iscrowd": 0,
         "side": instance.side,
         "visibility": round(instance.visible, 3),
+        "occluded": round(1 - instance.visible, 3),
         "contrast": round(instance.contrast, 3),
+        "ring_contrast": round(ring_contrast, 2),
+        "ring_clarity": round(ring_clarity, 3),
         "yaw": round(instance.yaw, 1),
     }
+
+
+def _clarity(instance: Instance, image: np.ndarray) -> tuple[float, float]:
+    """How well the rings can be seen in the photo: (mean grey level of rings above the fur beside them, that divided by
+    the standard deviation of both about their means); 0 where there is no ring.
+
+    Measured on the photo minus its local mean, so that light and shade across the animal do not count.
+    """
+    x0, y0, x1, y1 = instance.box
+    grey = cv2.cvtColor(image[y0:y1, x0:x1], cv2.COLOR_RGB2GRAY).astype(np.float32)
+    mask = instance.mask[y0:y1, x0:x1].astype(np.float32)
+    ring = instance.rings[y0:y1, x0:x1]
+    reach = 2 * max(round(0.02 * max(grey.shape)), 2) + 1
+    beside = cv2.dilate(ring.view(np.uint8), np.ones((reach, reach), np.uint8)).astype(bool) & (mask > 0) & ~ring
+    if ring.sum() < 20 or beside.sum() < 20:
+        return 0.0, 0.0
+    wide = (4 * reach + 1, 4 * reach + 1)
+    level = cv2.blur(grey * mask, wide) / np.maximum(cv2.blur(mask, wide), 1e-3)
+    light, dark = (grey - level)[ring], (grey - level)[beside]
+    difference = float(light.mean() - dark.mean())
+    return difference, difference / float(np.sqrt((light.var() + dark.var()) / 2) + 1e-6)
 
 
 def _exif(sequence: Sequence, taken: dt.datetime) -> bytes:

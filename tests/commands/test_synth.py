@@ -14,7 +14,7 @@ def _run(*arguments: str):
 
 def test_writes_an_archive_and_says_what_is_in_it(tmp_path):
     out = tmp_path / "archive"
-    result = _run(out, "--photos", 3, "--sequences", 1, "--individuals", 1, "--preset", "shifted")
+    result = _run(out, "--photos", 3, "--sequences", 1, "--individuals", 1)
     assert result.exit_code == 0, result.output
     lines = {tuple(line.split()) for line in result.output.splitlines()}
     assert {("photos", "3"), ("sequences", "1"), ("individuals", "1")} <= lines
@@ -26,7 +26,7 @@ def test_writes_an_archive_and_says_what_is_in_it(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--preset", "moon"), "shore, shifted"),
+        (("--preset", "moon"), "demo, hard"),
         (("--photos", 5), "at least 30 photos"),
         (("--seed", -1), "seed"),
         (("--sequences", 0), "sequences"),

@@ -36,7 +36,8 @@ from pusa.grouping.descriptor import Describer
 from pusa.pattern.extract import PatternExtractor
 from pusa.records import PHOTOS, Run
 from pusa.segmentation.detect import PhotoDetector
-from pusa.synthetic.archive import SynthConfig, synth
+from pusa.synthetic.archive import processes, synth
+from pusa.synthetic.settings import SynthConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = load_config(ProcessConfig, overrides={"photos_per_block": 2})
@@ -126,7 +127,7 @@ def archive(tmp_path_factory):
     """Three sequences of synthetic photos, with every kind of bad file among them."""
     out = tmp_path_factory.mktemp("synthetic")
     made = out / "archive"
-    synth(made, SynthConfig(photos=9, sequences=3, individuals=4, seed=5), os.cpu_count() or 1)
+    synth(made, SynthConfig(photos=9, sequences=3, individuals=4, seed=5), processes(os.cpu_count() or 1))
     photos = made / "photos"
     first = sorted(photos.rglob("*.JPG"))[0]
     bad = photos / "bad"

@@ -36,7 +36,7 @@ def test_two_animals_of_one_photo_keep_their_own_names():
         "one.jpg": [known(square(21, 0), "Anna"), known(square(0, 1), "Bert")],
         "two.jpg": [known(square(0, 0), "Carl")],
     }
-    assert truth.instance_identities(table, answers) == {"a": "Bert", "b": "Anna"}
+    assert truth.identities(truth.matches(table, answers)) == {"a": "Bert", "b": "Anna"}
 
 
 def encounters(*members):

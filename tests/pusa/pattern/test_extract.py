@@ -178,7 +178,7 @@ def test_background_is_black_and_longer_side_fits():
     crop = np.full((100, 50, 3), 200, np.uint8)
     mask = np.zeros((100, 50), bool)
     mask[:50] = True
-    grey = extract.network_input(crop, mask, PLAIN)
+    grey = extract.network_input(*extract.prepare(crop, mask, PLAIN), PLAIN)
     assert grey.shape == (256, 128)
     assert (grey[:128] == 200).all()
     assert (grey[128:] == 0).all()

@@ -6,7 +6,7 @@ import torch
 
 from pusa import photos, weights
 from pusa.errors import UserError
-from pusa.pattern import train, unet
+from pusa.pattern import data, evaluate, train, unet
 from pusa.segmentation import masks
 
 
@@ -42,7 +42,7 @@ def settings(archive, out, **other):
 
 
 def test_examples_show_rings_where_the_photo_is_light(archive):
-    examples = train.read_archive(archive, 120, blank=0, limit=10, seed=0)
+    examples = data.read_archive(archive, 120, blank=0, limit=10, seed=0)
     assert [e.layers.shape for e in examples] == [(80, 120, 3)] * 2
     grey, mask, rings = np.moveaxis(examples[0].layers, 2, 0)
     assert (mask == 255).all()
@@ -51,7 +51,7 @@ def test_examples_show_rings_where_the_photo_is_light(archive):
 
 
 def test_blank_examples_have_no_rings(archive):
-    examples = train.read_archive(archive, 120, blank=1, limit=10, seed=0)
+    examples = data.read_archive(archive, 120, blank=1, limit=10, seed=0)
     assert len(examples) == 4
     blank = examples[1].layers
     assert blank[..., 0].max() < 110  # ground, though the photo has a seal
@@ -60,8 +60,8 @@ def test_blank_examples_have_no_rings(archive):
 
 
 def test_augmented_rings_lie_on_light_lines(archive):
-    example = train.read_archive(archive, 120, blank=0, limit=1, seed=0)[0]
-    views = [train.augment(example, 64, 0, np.random.default_rng(i)) for i in range(20)]
+    example = data.read_archive(archive, 120, blank=0, limit=1, seed=0)[0]
+    views = [data.augment(example, 64, 0, np.random.default_rng(i)) for i in range(20)]
     differences = [
         grey[rings > 0.5].mean() - grey[(rings == 0) & (grey > 0)].mean() for grey, rings in views if rings.sum() > 50
     ]
@@ -73,12 +73,14 @@ def test_augmented_rings_lie_on_light_lines(archive):
     ("found", "truth", "expected"),
     [
         # Columns of a line of 1 px: moved by 2 px is right, by 3 px wrong.
-        ([10], [10], {"iou": 1.0, "precision": 1.0, "recall": 1.0, "f1": 1.0}),
-        ([12], [10], {"iou": 0.0, "precision": 1.0, "recall": 1.0, "f1": 1.0}),
-        ([13], [10], {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0}),
-        ([10, 20], [10], {"iou": 0.5, "precision": 0.5, "recall": 1.0, "f1": 2 / 3}),
-        ([], [10], {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0}),
-        ([10], [], {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0}),
+        # Centrelines must lie inside the other line: moved by 2 px, two lines of 1 px share nothing.
+        ([10], [10], {"iou": 1.0, "precision": 1.0, "recall": 1.0, "f1": 1.0, "cldice": 1.0}),
+        ([12], [10], {"iou": 0.0, "precision": 1.0, "recall": 1.0, "f1": 1.0, "cldice": 0.0}),
+        ([13], [10], {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "cldice": 0.0}),
+        ([10, 20], [10], {"iou": 0.5, "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "cldice": 2 / 3}),
+        ([9, 10, 11], [10], {"iou": 1 / 3, "precision": 1.0, "recall": 1.0, "f1": 1.0, "cldice": 1.0}),
+        ([], [10], {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "cldice": 0.0}),
+        ([10], [], {"iou": 0.0, "precision": 0.0, "recall": 0.0, "f1": 0.0, "cldice": 0.0}),
     ],
 )
 def test_scores(found, truth, expected):
@@ -87,7 +89,7 @@ def test_scores(found, truth, expected):
         mask = np.zeros((30, 30), bool)
         mask[:, columns] = True
         masks_.append(mask)
-    assert train.scores(train.line_counts(*masks_)) == pytest.approx(expected)
+    assert evaluate.scores(evaluate.line_counts(*masks_)) == pytest.approx(expected)
 
 
 def test_loss_by_hand():
@@ -134,6 +136,6 @@ def test_loop_reports_saves_and_resumes(archive, tmp_path):
 
 def test_unusable_data_is_named(archive, tmp_path):
     with pytest.raises(UserError, match="no truth"):
-        train.read_archive(tmp_path, 128, 0, 10, 0)
+        data.read_archive(tmp_path, 128, 0, 10, 0)
     with pytest.raises(UserError, match="no archive"):
         train.loop(train.PatternTraining(archives=[], out=tmp_path / "x.safetensors"), lambda m, c: None)

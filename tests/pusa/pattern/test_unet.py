@@ -8,7 +8,7 @@ import torch
 
 from pusa import weights
 from pusa.errors import UserError
-from pusa.pattern import unet
+from pusa.pattern import extract, unet
 
 FIXTURE = Path(__file__).parents[3] / "../shared/fixtures/unet"
 needs_fixture = pytest.mark.skipif(not FIXTURE.is_dir(), reason="shared fixtures are not beside this clone")
@@ -54,7 +54,7 @@ def test_a_file_that_is_not_hdf5(tmp_path):
     path = tmp_path / "text.hdf5"
     path.write_text("no")
     with pytest.raises(UserError, match="not a Keras checkpoint"):
-        unet.load(str(path))
+        extract.load(str(path))
 
 
 def test_weights_file_round_trip(tmp_path):
@@ -64,5 +64,5 @@ def test_weights_file_round_trip(tmp_path):
     weights.save(path, "pattern", {"network": {"base": 2}}, network.state_dict(), half=False)
     x = torch.rand(2, 1, 32, 48)
     with torch.inference_mode():
-        assert torch.equal(unet.load(str(path))(x), network(x))
+        assert torch.equal(extract.load(str(path))[0](x), network(x))
         assert network(x).shape == (2, 1, 32, 48)

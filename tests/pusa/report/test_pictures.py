@@ -74,10 +74,11 @@ def test_panel_has_white_rings_on_a_dark_animal_on_black():
     pattern = np.zeros((8, 8), bool)
     pattern[0:2, 0:2] = True  # all of pixel 0, 0
     pattern[4:6, 2:3] = True  # one half of pixel y = 2, x = 1
-    panel = pictures.pattern_panel(pattern, mask)
-    body, ring = pictures.BODY, pictures.RING
+    pattern[0:2, 4:6] = True  # all of pixel 0, 2: in no patch
+    panel = pictures.pattern_panel(pattern, mask, np.array([[0.0, 0, 2, 4]]))
+    body, dropped, ring = pictures.BODY, pictures.DROPPED, pictures.RING
     assert panel.tolist() == [
-        [ring, body, body, 0],
+        [ring, body, dropped, 0],
         [body, body, body, 0],
         [body, round((body + ring) / 2), body, 0],
         [body, body, body, 0],

@@ -1,18 +1,19 @@
 import datetime as dt
 import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
-from hypothesis import strategies as st
+import yaml
 from PIL import ExifTags, Image
 from pycocotools import mask as coco_mask
 
 from pusa.deployments import read_deployments
 from pusa.errors import UserError
-from pusa.synthetic.archive import MAX_ANIMALS, SynthConfig, _degrees, plan_sequences, synth
+from pusa.synthetic import archive as archives
+from pusa.synthetic.archive import _clarity, _degrees, processes, synth
+from pusa.synthetic.photo import Instance
+from pusa.synthetic.settings import SynthConfig
 
 TINY = SynthConfig(photos=6, sequences=2, individuals=3, seed=4, absent=0.0)
 
@@ -21,9 +22,10 @@ TINY = SynthConfig(photos=6, sequences=2, individuals=3, seed=4, absent=0.0)
 def archive(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("synth") / "archive"
     written = []
-    made = synth(out, TINY, processes=2, progress=written.append)
-    assert sorted(written) == [3, 3]
+    made = synth(out, TINY, processes(2), written.append)
+    assert sorted(written) == [0, 3, 3]
     assert (made.photos, made.sequences) == (6, 2)
+    assert len(made.identities) == 3
     assert sum(made.sides.values()) == made.instances
     return out
 
@@ -33,7 +35,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def test_same_seed_same_bytes_with_any_number_of_processes(archive, tmp_path):
-    synth(tmp_path / "again", TINY, processes=1)
+    synth(tmp_path / "again", TINY, processes(1))
     assert _files(tmp_path / "again") == _files(archive)
 
 
@@ -56,6 +58,11 @@ def test_truth_is_consistent(archive):
         assert not (rings & ~mask[y : y + h, x : x + w]).any()
         assert a["sequence_id"] == image["sequence_id"]
         assert 0 < a["visibility"] <= 1
+        assert a["occluded"] == pytest.approx(1 - a["visibility"])
+        surface = np.array(Image.open(archive / "truth" / "surface" / f"{a['id']}.png"))
+        assert surface.shape == ((h + 1) // 2, (w + 1) // 2, 3)
+        coat = Image.open(archive / "truth" / "coats" / f"{a['identity']}.png")
+        assert coat.mode == "1"
     files = {str(p.relative_to(archive / "photos")) for p in (archive / "photos").rglob("*.JPG")}
     assert files == {i["file_name"] for i in images.values()}
 
@@ -76,65 +83,84 @@ def test_exif_and_deployments_agree_with_the_truth(archive):
         assert abs(d + m / 60 + s / 3600 - deployment.latitude) < 1e-4
 
 
-def test_default_plan_is_a_good_demo():
-    for seed in range(5):
-        plan = plan_sequences(SynthConfig(seed=seed))
-        assert sum(s.n_photos for s in plan) == 60
-        sightings = Counter(i for s in plan for i in s.individuals)
-        assert set(sightings) == set(range(1, 13))
-        assert min(sightings.values()) >= 2
-        early = {i for s in plan[:5] for i in s.individuals}
-        assert 10 <= len(early) <= 11  # most are known by then, one or two are new later
-        repeated = Counter((i, round(y / 180) % 2) for s in plan for i, y in zip(s.individuals, s.yaws, strict=True))
-        assert sum(n >= 2 for n in repeated.values()) >= 6  # the same flank comes back
+def test_an_interrupted_rendering_is_resumed(archive, tmp_path):
+    """Stopped after the first sequence, with half of the second one on the disk: the same bytes in the end."""
+    out = tmp_path / "broken"
+
+    def stop(work, items):
+        yield work(items[0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synth(out, TINY, stop)
+    assert not (out / "truth" / "instances.json").exists()
+    written = []
+    synth(out, TINY, processes(1), written.append)
+    assert written == [3, 3]  # was there, came
+    assert _files(out) == _files(archive)
+    synth(out, TINY, processes(1), written.append)  # finished: nothing is drawn again
+    assert written == [3, 3]
 
 
-def test_more_sequences_than_days():
-    plan = plan_sequences(SynthConfig(photos=900, sequences=300, individuals=40))
-    assert len({s.sequence_id for s in plan}) == 300
-    assert max(s.start for s in plan).year == 2022
+def test_other_settings_are_refused_in_a_folder_that_was_begun(archive):
+    with pytest.raises(UserError, match="other settings"):
+        synth(archive, TINY.model_copy(update={"seed": 5}), processes(1))
+    assert yaml.safe_load((archive / "settings.yaml").read_text())["seed"] == 4
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    sequences=st.integers(1, 40), individuals=st.integers(1, 60), spare=st.integers(0, 100), seed=st.integers(0, 2**40)
-)
-def test_any_plan_holds_together(sequences, individuals, spare, seed):
-    assume(individuals <= MAX_ANIMALS * sequences)
-    config = SynthConfig(photos=3 * sequences + spare, sequences=sequences, individuals=individuals, seed=seed)
-    plan = plan_sequences(config)
-    assert sum(s.n_photos for s in plan) == config.photos
-    assert min(s.n_photos for s in plan) >= 3
-    assert [s.start for s in plan] == sorted(s.start for s in plan)
-    assert len({s.sequence_id for s in plan}) == sequences
-    first = 1
-    for s in plan:
-        assert s.first_photo == first
-        first += s.n_photos
-        assert 1 <= len(set(s.individuals)) == len(s.individuals) == len(s.yaws) <= MAX_ANIMALS
-    seen = {i for s in plan for i in s.individuals}
-    assert seen == set(range(1, individuals + 1))
+def test_a_full_disk_is_told_before_a_photo_is_written(tmp_path, monkeypatch):
+    usage = archives.shutil.disk_usage(tmp_path)._replace(free=1_000_000)  # 6 photos need about 3 MB
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="GB free"):
+        synth(tmp_path / "archive", TINY, processes(1))
+    assert not list((tmp_path / "archive").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"photos": 20}, "at least 30 photos"),  # 10 sequences of 3
-        ({"individuals": 81}, "at most 80 individuals"),
-    ],
-)
-def test_impossible_plans(values, message):
-    with pytest.raises(UserError, match=message):
-        SynthConfig(**values)
+def test_a_disk_that_fills_up_ends_with_a_message(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archives, "_assemble", full)
+    with pytest.raises(UserError, match=r"No space left.*goes on from there"):
+        synth(tmp_path / "archive", TINY, processes(1))
+
+
+def test_wrong_looks_are_told_before_a_photo_is_written(tmp_path):
+    with pytest.raises(UserError, match="lava"):
+        synth(tmp_path / "archive", TINY.model_copy(update={"look": {"grounds": ["lava"]}}), processes(1))
+    with pytest.raises(UserError, match="colour"):
+        synth(tmp_path / "archive", TINY.model_copy(update={"look": {"colour": 1}}), processes(1))
+    assert not (tmp_path / "archive").exists()
 
 
 def test_occupied_folder_is_refused(tmp_path):
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
-        synth(tmp_path, TINY)
+        synth(tmp_path, TINY, processes(1))
     with pytest.raises(UserError, match="Cannot write"):
-        synth(tmp_path / "mine.txt", TINY)
+        synth(tmp_path / "mine.txt", TINY, processes(1))
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize(
+    ("light", "noise", "difference", "clarity"),
+    [
+        (20, 0.0, 20, 20),  # without noise, far beyond any doubt
+        (0, 5.0, 0, 0),  # invisible
+        (10, 10.0, 10, 1),  # as much above the fur as its noise is strong
+    ],
+)
+def test_clarity_of_rings(light, noise, difference, clarity):
+    rings = np.zeros((60, 200), bool)
+    rings[10:50:8] = rings[11:50:8] = True
+    image = 100.0 + light * rings + np.random.default_rng(0).normal(0, noise, rings.shape)
+    photo = np.repeat(np.clip(image, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    mask, surface = np.ones_like(rings), np.zeros((60, 200, 3), np.uint8)
+    found = _clarity(Instance(1, "left", (0, 0, 200, 60), mask, rings, surface, 1.0, 1.0, 0.0), photo)
+    assert found[0] == pytest.approx(difference, abs=1)
+    assert min(found[1], 20) == pytest.approx(clarity, abs=0.15)
+    nothing = Instance(1, "left", (0, 0, 200, 60), mask, ~mask, surface, 1.0, 1.0, 0.0)
+    assert _clarity(nothing, photo) == (0.0, 0.0)
 
 
 def test_degrees():

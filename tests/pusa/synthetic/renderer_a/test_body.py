@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pusa.synthetic import body
-from pusa.synthetic.body import Pose, Shape
+from pusa.synthetic.renderer_a import body
+from pusa.synthetic.renderer_a.body import Pose, Shape
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class View:
 
     mask: bool h x w. part: uint8 h x w, 0 = nothing, 1 = trunk, 2 = flipper. s in 0..1 and theta in 0..2 pi: float32
     h x w, coat coordinates. normal: float32 h x w x 3, unit length, world axes. facing: float32 h x w, cosine between
-    normal and line of sight.
+    normal and line of sight. height: float32 h x w, above the ground, in body lengths.
     """
 
     x0: int
@@ -70,6 +70,7 @@ class View:
     theta: np.ndarray
     normal: np.ndarray
     facing: np.ndarray
+    height: np.ndarray
 
 
 def radius(s: np.ndarray | float) -> np.ndarray:
@@ -130,16 +131,17 @@ def render(
     mask = picked >= 0
     owner, mx, my = owner[picked], mx[picked], my[picked]  # per pixel; where nothing is, the last point: masked below
     part = np.zeros((h, w), np.uint8)
-    values = np.zeros((h, w, 5), np.float32)
+    values = np.zeros((h, w, 6), np.float32)
     for k, surface in enumerate(surfaces):
         mine = mask & (owner == k)
         part[mine] = surface.part
-        for layer, maps in ((slice(0, 2), surface.coordinates), (slice(2, 5), surface.normals)):
+        high = surface.points[..., 2:]
+        for layer, maps in ((slice(0, 2), surface.coordinates), (slice(2, 6), np.dstack([surface.normals, high]))):
             seen = cv2.remap(maps.astype(np.float32), mx, my, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             values[..., layer][mine] = seen[mine]
-    normal = values[..., 2:]
+    normal, height = values[..., 2:5], values[..., 5]
     normal /= np.maximum(np.sqrt(np.einsum("hwc,hwc->hw", normal, normal)), 1e-6)[..., None]
-    return View(x0, y0, mask, part, values[..., 0], values[..., 1], normal, normal @ camera.astype(np.float32))
+    return View(x0, y0, mask, part, values[..., 0], values[..., 1], normal, normal @ camera.astype(np.float32), height)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pusa.synthetic.noise import fractal
+from pusa.synthetic.renderer_a.noise import fractal
 
 
 @pytest.mark.parametrize(

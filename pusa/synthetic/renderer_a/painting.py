@@ -7,22 +7,26 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pusa.synthetic import body
-from pusa.synthetic.backgrounds import Light, Sprite
-from pusa.synthetic.coats import Coat, coat
-from pusa.synthetic.noise import fractal
+from pusa.synthetic.photo import Animal
+from pusa.synthetic.renderer_a import body
+from pusa.synthetic.renderer_a.backgrounds import Light, Sprite
+from pusa.synthetic.renderer_a.coats import Coat, coat
+from pusa.synthetic.renderer_a.noise import fractal
+from pusa.synthetic.renderer_a.rings import RingModel
 
 _BLEACHED = np.array([150, 140, 122], np.float32)  # fur before the moult, dried in the sun
+_SILVER = np.array([168, 170, 172], np.float32)  # a pup's first short coat
 
 
 @dataclass(frozen=True)
 class Placement:
-    """One animal in a scene: the seed of its coat, where its middle rests on the canvas, its length (pixels), its pose.
+    """One animal in a scene: who, where its middle rests on the canvas, its length (pixels), its pose.
 
-    wet: 0 dry to 1 dripping; contrast: of rings on fur, 0..1; pale: how bleached the fur is, 0..1.
+    contrast: of rings on fur, 0..1; wet: 0 dry to 1 dripping; pale: how bleached the fur is, 0..1; moult: share of the
+    coat that is old fur; sunk: share of its height that is under water.
     """
 
-    identity: int
+    animal: Animal
     x: float
     y: float
     length: float
@@ -30,40 +34,53 @@ class Placement:
     contrast: float
     wet: float
     pale: float
+    moult: float = 0.0
+    sunk: float = 0.0
 
 
 class Painting:
     """image: float32 h x w x 3, RGB 0..255. owner: int16 h x w, the animal that a pixel shows, -1 = none.
 
-    rings: bool h x w, the pixels that show a ring.
+    rings: bool h x w, the pixels that show a ring. surface: uint8 h x w x 3, as in `photo.Instance`.
     """
 
-    def __init__(self, image: np.ndarray, light: Light, elevation: float) -> None:
+    def __init__(
+        self, image: np.ndarray, light: Light, elevation: float, models: tuple[RingModel, ...] = ("placed", "reaction")
+    ) -> None:
         self.image = image
         self.owner = np.full(image.shape[:2], -1, np.int16)
         self.rings = np.zeros(image.shape[:2], bool)
+        self.surface = np.zeros(image.shape, np.uint8)
+        self._models = models
         self._light = light
         self._camera = body.to_camera(elevation)
 
     def animal(self, rng: np.random.Generator, number: int, animal: Placement, seen: body.View) -> None:
         """Paints one animal, as `seen`, and its shadow; its pixels in `owner` become `number`."""
-        self._shadow(seen)
+        if not animal.sunk:
+            self._shadow(seen)
         where = _overlap(seen.x0, seen.y0, seen.mask.shape, self.owner.shape)
         if where is None:
             return
         place, patch = where
-        colour, ring = _fur(coat(animal.identity), seen, animal)
+        colour, ring = _fur(coat(animal.animal.identity, self._models), seen, animal)
         colour *= self._lighting(seen, animal.wet)[..., None]
         colour *= 1 + 0.045 * fractal(rng, seen.mask.shape, 6, 2)[..., None]
         colour = np.clip(colour * self._light.tint, 0, 255)
+        shown = seen.mask
+        if animal.sunk:
+            waves = 0.006 * fractal(rng, (1, seen.mask.shape[1]), max(0.06 * animal.length, 2), 3)
+            shown = seen.mask & (seen.height > animal.sunk * 1.8 * body.GIRTH + waves)
+            self._reflection(seen, shown, colour)
         # Soft outline. Colours must be spread over the border first, or it mixes with the black outside.
-        alpha = cv2.GaussianBlur(seen.mask.astype(np.float32), (3, 3), 0)
-        spread = cv2.GaussianBlur(colour * seen.mask[..., None], (3, 3), 0) / np.maximum(alpha, 1e-3)[..., None]
-        colour = np.where(seen.mask[..., None], colour, spread)[patch]
+        alpha = cv2.GaussianBlur(shown.astype(np.float32), (3, 3), 0)
+        spread = cv2.GaussianBlur(colour * shown[..., None], (3, 3), 0) / np.maximum(alpha, 1e-3)[..., None]
+        colour = np.where(shown[..., None], colour, spread)[patch]
         self.image[place] += alpha[patch][..., None] * (colour - self.image[place])
-        mask = seen.mask[patch]
+        mask = shown[patch]
         self.owner[place][mask] = number
         self.rings[place][mask] = ring[patch][mask]
+        self.surface[place][mask] = _surface(seen)[patch][mask]
 
     def sprite(self, sprite: Sprite, view: np.ndarray) -> None:
         """Paints a rock; `view`: 2 x 3 matrix from canvas to photo."""
@@ -108,27 +125,27 @@ class Painting:
             place, patch = where
             self.image[place] *= 1 - (0.4 + 0.25 * self._light.sun) * flat[patch][..., None]
 
+    def _reflection(self, seen: body.View, shown: np.ndarray, colour: np.ndarray) -> None:
+        """A dim mirror image in the water, below the lowest row that is shown."""
+        rows = np.flatnonzero(shown.any(axis=1))
+        if not len(rows):
+            return
+        mirror = slice(rows[-1], None if rows[0] == 0 else rows[0] - 1, -1)
+        share = 0.45 * cv2.blur(shown[mirror].astype(np.float32), (9, 5))
+        share *= np.linspace(1, 0.3, len(share), dtype=np.float32)[:, None]
+        where = _overlap(seen.x0, seen.y0 + int(rows[-1]), share.shape, self.owner.shape)
+        if where is not None:
+            place, patch = where
+            dim = cv2.blur(0.6 * colour[mirror] * shown[mirror][..., None], (9, 5))[patch]
+            alpha = share[patch][..., None]
+            self.image[place] = (1 - alpha) * self.image[place] + alpha * dim
 
-def develop(rng: np.random.Generator, image: np.ndarray, *, blur: float, noise: float, infrared: bool) -> np.ndarray:
-    """From the painted picture to a photo, uint8 RGB: infrared flash, lens blur, vignette, exposure, noise.
 
-    blur: pixels, noise: grey levels (standard deviations). infrared: grey, and lit from the camera.
-    """
-    h, w = image.shape[:2]
-    y, x = np.ogrid[-1 : 1 : complex(0, h), -1 : 1 : complex(0, w)]
-    far = (x**2 + y**2).astype(np.float32)
-    gain = 1 - rng.uniform(0.0, 0.12) * far
-    if infrared:
-        grey = image @ np.array([0.5, 0.35, 0.15], np.float32)
-        image = np.repeat((1.1 * grey * np.exp(-0.75 * far))[..., None], 3, axis=2)
-    image = cv2.GaussianBlur(image, (0, 0), blur)
-    exposure = np.clip(rng.uniform(95, 135) / max(float(image[::8, ::8].mean()), 1.0), 0.7, 1.6)
-    image *= (gain * np.float32(exposure))[..., None]
-    np.add(image, np.float32(noise) * rng.standard_normal((h, w, 1), dtype=np.float32), out=image)
-    if not infrared:
-        colours = np.float32(0.6 * noise) * rng.standard_normal((h // 2, w // 2, 3), dtype=np.float32)
-        cv2.add(image, cv2.resize(colours, (w, h)), dst=image)
-    return np.clip(image, 0, 255).astype(np.uint8)
+def _surface(seen: body.View) -> np.ndarray:
+    """Body coordinates of a view as `photo.Instance` has them: uint8 h x w x 3."""
+    trunk = (seen.mask & (seen.part == body.TRUNK))[..., None]
+    values = np.dstack([seen.s * 255, seen.theta * (255 / (2 * np.pi)) % 255, np.maximum(seen.facing * 255, 1)])
+    return (values * trunk).astype(np.uint8)
 
 
 def _fur(fur: Coat, seen: body.View, animal: Placement) -> tuple[np.ndarray, np.ndarray]:
@@ -138,15 +155,19 @@ def _fur(fur: Coat, seen: body.View, animal: Placement) -> tuple[np.ndarray, np.
     size = (width, round(width * fur.base.shape[0] / fur.size))
     x = seen.s * size[0] - 0.5
     y = seen.theta * (size[1] / (2 * np.pi)) - 0.5
-    colour, strength, ring = (
+    colour, strength, ring, order = (
         cv2.remap(cv2.resize(m, size, interpolation=cv2.INTER_AREA), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-        for m in (fur.base, fur.soft, fur.rings.view(np.uint8) * np.uint8(255))
+        for m in (fur.base, fur.soft, fur.rings.view(np.uint8) * np.uint8(255), fur.moult)
     )
     colour = colour.astype(np.float32)
-    faded = 0.55 * animal.pale * (1 - 0.35 * animal.wet) * (colour[..., :1] > 25)  # eyes and nose stay black
-    colour += faded * (_BLEACHED - colour)
+    hair = (colour[..., :1] > 25).astype(np.float32)  # eyes and nose stay black
+    colour += 0.55 * animal.pale * (1 - 0.35 * animal.wet) * hair * (_BLEACHED - colour)
+    old = np.clip((255 * animal.moult - order.astype(np.float32)) / 12, 0, 1)[..., None] * hair
+    colour += 0.8 * old * (_BLEACHED * 0.9 - colour)
+    if animal.animal.pup:
+        colour += 0.35 * hair * (_SILVER - colour)
     light = fur.light + 0.3 * animal.pale * (_BLEACHED - fur.light)
-    colour += (animal.contrast / 255 * strength)[..., None] * (light - colour)
+    colour += (animal.contrast / 255 * strength)[..., None] * (1 - 0.75 * old) * (light - colour)
     flipper = seen.part == body.FLIPPER
     colour[flipper] = fur.flipper + 0.3 * animal.pale * (_BLEACHED - fur.flipper)
     # At grazing angles lines run together: no rings there.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from pusa.synthetic.noise import fractal
+from pusa.synthetic.renderer_a.noise import fractal
 
 
 @dataclass(frozen=True)
