@@ -5,7 +5,7 @@ A renderer is a package with four names:
     Look                                   settings of what photos look like (a Config); width, height and quality in it
     make_scene(rng, look, animals, fixed)  a place at a time with these animals; any object
     shoot(scene, rng, present)             one Photo of it; `present`: per animal whether it is there
-    coat_map(identity)                     rings of an individual: bool (rows = theta, columns = s)
+    coat_map(identity, look)               rings of an individual: bool (rows = theta, columns = s)
 
 Body coordinates: s runs from the nose (0) to the root of the tail (1); theta around the body, as a share of a turn:
 0 = back, 0.25 = left flank, 0.5 = belly, 0.75 = right flank.

@@ -43,10 +43,10 @@ class Build:
 class Pose:
     """How an animal lies. All angles in degrees.
 
-    x, z: place of the middle of the body. yaw: as in photo.Instance, seen along z. roll: turn about the long axis that brings the
-    back towards the left flank. neck, nod: lift of the head and its bend back to level. look, bend: head and body to
-    the left. rear: lift of the hind end. sink: depth of the belly under water; 0 = lies on the ground. base: height
-    of the ground.
+    x, z: place of the middle of the body. yaw: as in photo.Instance, seen along z. roll: turn about the long axis that
+    brings the back towards the left flank. neck, nod: lift of the head and its bend back to level. look, bend: head
+    and body to the left. rear: lift of the hind end. sink: depth of the belly under water; 0 = lies on the ground.
+    base: height of the ground.
     """
 
     x: float

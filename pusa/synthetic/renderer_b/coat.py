@@ -15,6 +15,7 @@ import numpy as np
 
 from pusa.synthetic.renderer_b.body import radius
 from pusa.synthetic.renderer_b.fields import f32, smooth, spectral
+from pusa.synthetic.renderer_b.look import Look
 
 ROWS, COLUMNS = 512, 640  # theta, s; 640 columns are one body length, 512 rows about the girth in that scale
 REACH = 0.035  # body lengths beyond a ring that its field is worked out
@@ -34,8 +35,8 @@ class Coat:
     tint: np.ndarray
 
 
-def coat_map(identity: int) -> np.ndarray:
-    """Rings of an individual: bool 512 x 640, rows = theta (periodic, row 0 = the back), columns = s."""
+def coat_map(identity: int, look: Look) -> np.ndarray:
+    """Rings of an individual, the same for every `look`: bool 512 x 640, rows = theta (periodic, row 0 = the back)."""
     return coat(identity).rings > IS_RING
 
 

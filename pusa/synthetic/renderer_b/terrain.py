@@ -114,7 +114,7 @@ def _wet(
     wet = sample(ground.low, gx.ravel() * unit, gz.ravel() * unit).reshape(gx.shape)
     slope = (gz - camera.distance * np.cos(camera.pitch)) * np.cos(angle) + gx * np.sin(angle)
     wet = wet + ground.shore + 0.5 * np.clip(slope, -3, 6) * (abs(ground.shore) < 1.5)
-    for sx, sz, swims in spots:
+    for sx, sz, swims in sorted(spots, key=lambda spot: spot[2]):  # swimmers last: a pool wins over land beside it
         pull = np.exp(-(np.square(gx - sx) + np.square(gz - sz)) / (2 * POOL**2))
         goal = 1.1 if swims else (ground.shore if ground.kind == "water" else -0.9)
         wet = wet + pull * (goal - wet)

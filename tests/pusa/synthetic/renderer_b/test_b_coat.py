@@ -2,18 +2,18 @@ import cv2
 import numpy as np
 import pytest
 
-from pusa.synthetic.renderer_b import coat_map
+from pusa.synthetic.renderer_b import Look, coat_map
 from pusa.synthetic.renderer_b.body import radius
 from pusa.synthetic.renderer_b.coat import COLUMNS, ROWS
 from pusa.synthetic.renderer_b.fields import cells, sample, spectral
 
 
 def test_a_coat_belongs_to_its_seed():
-    first = coat_map(3)
+    first = coat_map(3, Look())
     assert first.dtype == bool
     assert first.shape == (ROWS, COLUMNS)
-    assert (coat_map(3) == first).all()
-    other = coat_map(4)
+    assert (coat_map(3, Look()) == first).all()
+    other = coat_map(4, Look())
     agreement = np.corrcoef(first[:, 150:550].ravel(), other[:, 150:550].ravel())[0, 1]
     assert agreement < 0.35  # not 0: both have no rings on the belly
 
@@ -21,7 +21,7 @@ def test_a_coat_belongs_to_its_seed():
 def test_theta_is_periodic():
     edge, inside = [], []
     for identity in range(4):
-        rings = coat_map(identity)
+        rings = coat_map(identity, Look())
         edge.append((rings[-1] != rings[0]).mean())  # the back, where the map is cut
         inside.append((rings[20:60] != rings[21:61]).mean())
     assert np.mean(edge) < 2 * np.mean(inside)
@@ -29,7 +29,7 @@ def test_theta_is_periodic():
 
 @pytest.mark.parametrize("identity", range(3))
 def test_rings_are_3_to_10_percent_of_the_length_and_thin(identity):
-    rings = coat_map(identity)
+    rings = coat_map(identity, Look())
     _, _, stats, centres = cv2.connectedComponentsWithStats(np.uint8(~rings), connectivity=4)
     across = []
     for (x, _, _, _, area), (middle, _) in zip(stats, centres, strict=True):
@@ -48,7 +48,7 @@ def test_rings_are_3_to_10_percent_of_the_length_and_thin(identity):
 
 
 def test_few_rings_on_head_and_belly():
-    rings = np.mean([coat_map(i) for i in range(4)], axis=0)
+    rings = np.mean([coat_map(i, Look()) for i in range(4)], axis=0)
     trunk = rings[: ROWS // 4, 200:500].mean()
     assert trunk > 0.15
     assert rings[:, : COLUMNS // 10].mean() < 0.01

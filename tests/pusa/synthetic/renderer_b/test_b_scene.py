@@ -27,7 +27,7 @@ def looked_up(instance, identity):
     s, theta, facing = np.moveaxis(instance.surface.astype(int), 2, 0)
     rings = instance.rings[y0:y1, x0:x1]
     use = facing > 80
-    chart = cv2.blur(np.float32(coat_map(identity)), (3, 3))
+    chart = cv2.blur(np.float32(coat_map(identity, Look())), (3, 3))
     rows, columns = chart.shape
     there = chart[np.round(theta / 255 * rows).astype(int) % rows, np.minimum(s * columns // 255, columns - 1)]
     return np.corrcoef(rings[use], there[use])[0, 1]
@@ -146,13 +146,13 @@ def _ring_difference(contrast):
         one = made.instances[0]
         assert one.contrast == pytest.approx(contrast)
         grey = made.image.mean(2)
-        near = cv2.dilate(np.uint8(one.rings), np.ones((7, 7))) > 0
+        near = cv2.dilate(np.uint8(one.rings), np.ones((5, 5))) > 0  # near, as the back is darker than the belly
         values.append(grey[one.rings].mean() - grey[near & one.mask & ~one.rings].mean())
     return np.mean(values)
 
 
 def test_rings_without_contrast_cannot_be_seen():
-    assert abs(_ring_difference(0.0)) < 2
+    assert abs(_ring_difference(0.0)) < 3  # of 255
     assert _ring_difference(0.9) > 15
 
 
