@@ -19,10 +19,13 @@ Out = Annotated[Path, typer.Option(help="File to write the weights to (.safetens
 Minutes = Annotated[float | None, typer.Option(help="End after so many minutes; the learning rate falls accordingly.")]
 Settings = Annotated[Path | None, typer.Option(help="YAML with settings of the training.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
+Workers = Annotated[int, typer.Option(help="Train on up to so many workers: GPUs where there are any, else cores.")]
 Start = Annotated[str | None, typer.Option(help="Weights to fine-tune, such as starter/pattern; else from scratch.")]
 
 
-def _train(training: tuple[type[Config], Callable[..., Any]], config: Path | None, out: Path, **flags: Any) -> None:
+def _train(
+    training: tuple[type[Config], Callable[..., Any]], config: Path | None, out: Path, workers: int, **flags: Any
+) -> None:
     """Runs one training in Ray Train; the folder OUT.run beside the weights keeps its checkpoints."""
     from pipelines import cluster
     from pusa.config import load_config
@@ -33,7 +36,7 @@ def _train(training: tuple[type[Config], Callable[..., Any]], config: Path | Non
     settings = load_config(model, config, overrides | {"out": str(out.resolve())})
     with cluster.connect(log_to_driver=True):
         _, gpus = cluster.resources()
-        fit(loop, settings, out.with_suffix(".run"), gpus)
+        fit(loop, settings, out.with_suffix(".run"), gpus, workers)
 
 
 @app.command()
@@ -47,12 +50,13 @@ def segmentation(
     minutes: Minutes = None,
     config: Settings = None,
     seed: Seed = 0,
+    workers: Workers = 1,
 ) -> None:
     """Train the detector on photos with masks."""
     from pusa.segmentation.train import SegmentationTraining, loop
 
     pairs = {name: [_pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
-    _train((SegmentationTraining, loop), config, out, **pairs, start=start, minutes=minutes, seed=seed)
+    _train((SegmentationTraining, loop), config, out, workers, **pairs, start=start, minutes=minutes, seed=seed)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -64,22 +68,23 @@ def _pair(text: str) -> tuple[str, str]:
 
 @app.command()
 def pattern(
-    archive: Annotated[list[Path], typer.Option(help="Synthetic archive to learn from; may be repeated.")],
+    archive: Annotated[list[Path], typer.Option(help="Archive or folder to learn from; may be repeated.")],
     out: Out,
     validation: Annotated[list[Path], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
     start: Start = None,
     minutes: Minutes = None,
     config: Settings = None,
     seed: Seed = 0,
+    workers: Workers = 1,
 ) -> None:
-    """Train the pattern extraction on crops and their ring masks."""
+    """Train the pattern extraction on crops and ring masks: synthetic archives, or folders with crops/ and rings/."""
     from pusa.pattern.train import PatternTraining, loop
 
     folders = {
         name: [str(folder.resolve()) for folder in given]
         for name, given in (("archives", archive), ("validation", validation))
     }
-    _train((PatternTraining, loop), config, out, **folders, start=start, minutes=minutes, seed=seed)
+    _train((PatternTraining, loop), config, out, workers, **folders, start=start, minutes=minutes, seed=seed)
 
 
 @app.command("filter")
@@ -107,8 +112,15 @@ def filter_(
 
 
 @app.command()
-def embedding(out: Out, start: Start = None, minutes: Minutes = None, config: Settings = None, seed: Seed = 0) -> None:
+def embedding(
+    out: Out,
+    start: Start = None,
+    minutes: Minutes = None,
+    config: Settings = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
     """Train the patch network on artificial coats."""
     from pusa.embedding.train import EmbeddingTraining, loop
 
-    _train((EmbeddingTraining, loop), config, out, start=start, minutes=minutes, seed=seed)
+    _train((EmbeddingTraining, loop), config, out, workers, start=start, minutes=minutes, seed=seed)

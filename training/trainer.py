@@ -17,20 +17,23 @@ from pusa.config import Config
 Loop = Callable[..., None]
 
 
-def fit(loop: Loop, config: Config, folder: Path, gpus: float = 0) -> None:
-    """Runs `loop` in a Ray Train worker. A training of the same settings that was begun in `folder` goes on from there.
+def fit(loop: Loop, config: Config, folder: Path, gpus: float = 0, workers: int = 1) -> None:
+    """Runs `loop` in one to `workers` Ray Train workers: as many as there is room for, fewer when some are lost.
 
-    `loop` calls report(metrics, checkpoint directory or None) after each epoch. A worker that dies is replaced up to
-    three times; what is lost is the time since the last checkpoint.
+    A training of the same settings that was begun in `folder` goes on from there. `loop` calls report(metrics,
+    checkpoint directory or None) after each epoch, in every worker. When a worker dies, up to three times, all begin
+    again at the last checkpoint; what is lost is the time since then.
     """
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     TorchTrainer(
         _worker,
-        train_loop_config={"loop": loop, "config": config, "threads": os.cpu_count()},
+        train_loop_config={"loop": loop, "config": config, "threads": max(1, (os.cpu_count() or 1) // workers)},
         scaling_config=ScalingConfig(
-            num_workers=1, use_gpu=gpus > 0, resources_per_worker={"GPU": 1} if gpus else {"CPU": 1}
+            num_workers=(1, workers) if workers > 1 else 1,  # type: ignore[arg-type]
+            use_gpu=gpus > 0,
+            resources_per_worker={"GPU": 1} if gpus else {"CPU": 1},
         ),
         run_config=RunConfig(
             name=hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12],

@@ -7,8 +7,6 @@ from a seed, so there are no files of patches, and as many classes as wanted.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,25 +16,23 @@ import numpy as np
 import torch
 from pydantic import Field
 from pytorch_metric_learning.losses import NTXentLoss, SphereFaceLoss
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from pusa import weights
-from pusa.config import Config
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.embedding.network import DIMENSIONS, PatchNetwork
 from pusa.pattern import extract, patches
-from pusa.schedule import learning_rate_factor
+from pusa.steps import Report, StepConfig, Task, equalise, run
 from pusa.synthetic.renderer_a.rings import RingModel, ring_map
 
-Report = Callable[[dict[str, Any], Path | None], None]
 OVERSAMPLING = 1.5  # patterns are kept with lines so many times the normal thickness: turning them does no harm then
 SHIFT = 12  # px, of a place from the middle of its patch: half a stride of 16, and what the extraction adds
 MIN_WHITE = 0.12  # of a place to be a class: extraction keeps patches of 0.10
 COAT_SIZE = 480  # px of a body length on the coats drawn here: lines of about 5 px
 
 
-class EmbeddingTraining(Config):
+class EmbeddingTraining(StepConfig):
     """Settings of a training run. The defaults work from scratch; `PAPER` is the schedule of the paper."""
 
     coats: int = Field(default=200, gt=0)  # of different animals, about 15 classes each
@@ -45,28 +41,20 @@ class EmbeddingTraining(Config):
     versions: int = Field(default=6, gt=1)  # ways in which a coat's pattern comes out: line thickness, gaps, noise
     validation_places: int = 600  # on coats never trained on, two members each
     validation_difficulty: float = 0.5  # of these members; 1 is the worst that two photos do to a place
-    out: Path = Path("embedding.safetensors")  # the weights; the state to resume from lies in OUT.checkpoint/
-    start: str | None = None  # weights to fine-tune, such as starter/embedding; None: from scratch
+    out: Path = Path("embedding.safetensors")
     network: dict[str, Any] = Field(default={"width": 32})  # see PatchNetwork; 64 is the paper's ResNet-18
     steps: int = Field(default=4000, gt=0)
-    minutes: float | None = None  # ends after this time at the latest; rate and margin follow
-    epoch_steps: int = Field(default=250, gt=0)  # report, validation and checkpoint after so many steps
     batch: int = Field(default=64, gt=1)
     pretraining: float = Field(default=0.5, ge=0, le=1)  # fraction of the run with NT-Xent, until SphereFace can start
     temperature: float = 0.07  # of NT-Xent
     learning_rate: float = 1e-3  # peak, AdamW with AMSGrad
     schedule: Literal["cosine", "drop"] = "cosine"  # "drop": constant, x 0.15 after three fifths
-    warm_up: float = 0.03  # fraction of the run over which the rate rises (cosine only)
     weight_decay: float = 1e-3
     margin: int = 4  # of SphereFace: the angle to the own class counts so many times
-    margin_share: float = (
-        0.17  # of the margin at the end. SphereFace's own code stops there (lambda 5); 1 = the formula
-    )
+    # Of the margin at the end. SphereFace's own code stops there (lambda 5); 1 = the formula.
+    margin_share: float = 0.17
     margin_warm_up: float = 0.5  # fraction of the run over which the margin sets in; 0 = at once
     scale: float = 16.0  # of the cosines in the softmax; vectors have length 1, not the free length of the paper
-    workers: int = 1  # processes that draw members; 0 does it between the steps
-    seed: int = 0
-    device: str = "auto"
 
 
 # 100 classes, 10,000 patches, 5 epochs in batches of 32. Made for a network that is trained already: not from scratch.
@@ -232,97 +220,71 @@ def held_out_pairs(config: EmbeddingTraining) -> tuple[np.ndarray, np.ndarray]:
     return first, second
 
 
+class EmbeddingTask(Task[EmbeddingTraining]):
+    """The patch network learns places of artificial coats: first by contrast (NT-Xent), then with SphereFace."""
+
+    def __init__(self, config: EmbeddingTraining) -> None:
+        super().__init__(config)
+        self.places = draw_places((config.seed, 0), config.coats, config)
+        self.pairs = held_out_pairs(config) if config.validation_places else None
+        torch.manual_seed(config.seed)
+        self.settings = config.network
+        if config.start is not None:
+            stored = weights.load(config.start, "embedding")
+            self.settings = stored.settings["network"]
+        self.network = PatchNetwork(**self.settings)
+        if config.start is not None:
+            weights.load_into(self.network, stored)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.sphereface = SphereFace(len(self.places.where), DIMENSIONS, margin=config.margin, scale=config.scale)
+        self.contrastive = NTXentLoss(config.temperature)
+        self.modules = nn.ModuleDict({"network": self.network, "sphereface": self.sphereface})
+        self.modules.register_buffer("centred", torch.tensor(False))
+        self.optimizer = torch.optim.AdamW(self.modules.parameters(), weight_decay=config.weight_decay, amsgrad=True)
+
+    def data(self) -> Dataset:
+        return TrainingPatches(self.places, self.config.seed)
+
+    def rate(self, progress: float) -> float:
+        if self.config.schedule == "drop":
+            return 1.0 if progress < 0.6 else 0.15
+        return super().rate(progress)
+
+    def loss(self, batch: Any, progress: float) -> dict[str, Tensor]:
+        config = self.config
+        found, labels = batch
+        x = found.to(self.device).float().contiguous(memory_format=torch.channels_last)
+        if progress < config.pretraining:
+            return {"loss": self.contrastive(self.network(x), labels.to(self.device))}
+        if not self.modules.get_buffer("centred"):
+            self.centre()
+        after = (progress - config.pretraining) / max(1 - config.pretraining, 1e-9)
+        set_in = min(after / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
+        self.sphereface.share = config.margin_share * set_in
+        return {"loss": self.sphereface(self.network(x), labels.to(self.device))}
+
+    @torch.inference_mode()
+    def centre(self) -> None:
+        """Starts the class centres at the mean embedding of three members each, where pre-training has brought them."""
+        rng = np.random.default_rng((self.config.seed, 3))
+        embedder = PatchEmbedder(EmbeddingConfig(device=self.config.device), network=self.network)
+        classes = range(len(self.places.where))
+        members = [embedder.embed(np.stack([self.places.member(c, rng, 0.5) for c in classes])) for _ in range(3)]
+        self.sphereface.W.copy_(torch.from_numpy(np.mean(members, axis=0)).T)
+        self.modules.get_buffer("centred").fill_(True)
+        equalise(self.sphereface)  # batch statistics differ between workers, and so the means
+        self.modules.train()
+
+    def validate(self) -> dict[str, float]:
+        if self.pairs is None:
+            return {}
+        embedder = PatchEmbedder(EmbeddingConfig(device=self.config.device), network=self.network)
+        return retrieval(*(embedder.embed(members) for members in self.pairs))
+
+    def save(self) -> None:
+        weights.save(self.config.out, "embedding", {"network": self.settings}, self.network.state_dict())
+
+
 def loop(config: EmbeddingTraining, report: Report, resume: Path | None = None) -> Path:
-    """Trains, calls `report(metrics, checkpoint folder)` after every `epoch_steps`, and returns the file of weights.
-
-    `resume`: a checkpoint folder of a run with the same settings; the run goes on as if it had never stopped (where it
-    is measured in steps, not minutes).
-    """
-    places = draw_places((config.seed, 0), config.coats, config)
-    pairs = held_out_pairs(config) if config.validation_places else None
-    torch.manual_seed(config.seed)
-    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    settings = config.network
-    if config.start is not None:
-        stored = weights.load(config.start, "embedding")
-        settings = stored.settings["network"]
-    network = PatchNetwork(**settings)
-    if config.start is not None:
-        weights.load_into(network, stored)
-    network.to(device).to(memory_format=torch.channels_last)
-    loss_of = SphereFace(len(places.where), DIMENSIONS, margin=config.margin, scale=config.scale).to(device)
-    optimizer = torch.optim.AdamW(
-        [*network.parameters(), *loss_of.parameters()], weight_decay=config.weight_decay, amsgrad=True
-    )
-    contrastive = NTXentLoss(config.temperature)
-    step, elapsed, centred = 0, 0.0, False
-    if resume is not None:
-        state = torch.load(Path(resume) / "state.pt", map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
-        loss_of.load_state_dict(state["loss"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, elapsed, centred = state["step"], state["elapsed"], state["centred"]
-
-    order = range(step * config.batch, config.steps * config.batch)
-    data = TrainingPatches(places, config.seed)
-    batches = iter(DataLoader(data, config.batch, sampler=order, num_workers=config.workers))
-    began, checkpoint = time.monotonic() - elapsed, config.out.with_suffix(".checkpoint")
-    done = False
-    while not done:
-        network.train()
-        losses = []
-        for found, labels in batches:
-            elapsed = time.monotonic() - began
-            progress = max(step / config.steps, elapsed / 60 / config.minutes if config.minutes else 0)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * rate_factor(config, progress)
-            x = found.to(device).float().contiguous(memory_format=torch.channels_last)
-            if progress < config.pretraining:
-                loss = contrastive(network(x), labels.to(device))
-            else:
-                if not centred:
-                    centre(loss_of, network, places, config)
-                    centred = True
-                after = (progress - config.pretraining) / max(1 - config.pretraining, 1e-9)
-                set_in = min(after / config.margin_warm_up, 1.0) if config.margin_warm_up else 1.0
-                loss_of.share = config.margin_share * set_in
-                loss = loss_of(network(x), labels.to(device))
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimizer.step()
-            losses.append(float(loss.detach()))
-            step += 1
-            done = step >= config.steps or progress >= 1
-            if done or step % config.epoch_steps == 0:
-                break
-        elapsed = time.monotonic() - began
-        measured: dict[str, Any] = {"step": step, "minutes": elapsed / 60, "loss": float(np.mean(losses))}
-        if pairs is not None:
-            embedder = PatchEmbedder(EmbeddingConfig(device=config.device), network=network)
-            measured |= retrieval(embedder.embed(pairs[0]), embedder.embed(pairs[1]))
-        checkpoint.mkdir(parents=True, exist_ok=True)
-        state = {"network": network.state_dict(), "loss": loss_of.state_dict(), "optimizer": optimizer.state_dict()}
-        torch.save(state | {"step": step, "elapsed": elapsed, "centred": centred}, checkpoint / "state.pt")
-        weights.save(config.out, "embedding", {"network": settings}, network.state_dict())
-        report(measured, checkpoint)
-    return config.out
-
-
-@torch.inference_mode()
-def centre(loss_of: SphereFace, network: PatchNetwork, places: Places, config: EmbeddingTraining) -> None:
-    """Starts the class centres at the mean embedding of three members each, where pre-training has brought them."""
-    rng = np.random.default_rng((config.seed, 3))
-    embedder = PatchEmbedder(EmbeddingConfig(device=config.device), network=network)
-    members = [
-        embedder.embed(np.stack([places.member(c, rng, 0.5) for c in range(len(places.where))])) for _ in range(3)
-    ]
-    loss_of.W.copy_(torch.from_numpy(np.mean(members, axis=0)).T)
-    network.train()
-
-
-def rate_factor(config: EmbeddingTraining, progress: float) -> float:
-    """What the learning rate is multiplied by when `progress` (0 to 1) of the run is over."""
-    if config.schedule == "drop":
-        return 1.0 if progress < 0.6 else 0.15
-    return learning_rate_factor(progress, config.warm_up)
+    """Trains the patch network: see `steps.run`."""
+    return run(EmbeddingTask(config), report, resume)

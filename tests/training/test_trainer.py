@@ -38,3 +38,21 @@ def test_a_training_runs_and_goes_on_after_a_fault(cluster, tmp_path, dies):
     assert sorted(set(epochs)) == ["0", "1", "2"]
     assert len(epochs) <= (3 if not dies else 5)
     assert epochs[-1] == "2"
+
+
+def sharing(config, report, resume=None):
+    """Every worker adds a line with its rank and the sum over all ranks."""
+    import torch
+    import torch.distributed as dist
+
+    total = torch.tensor(float(dist.get_rank() + 1))
+    dist.all_reduce(total)
+    with config.log.open("a") as log:
+        log.write(f"{dist.get_rank()} of {dist.get_world_size()}: {total.item():.0f}\n")
+    report({"epoch": 0} if dist.get_rank() == 0 else {}, None)
+
+
+def test_several_workers_share_a_training(cluster, tmp_path):
+    config = Counting(epochs=1, log=tmp_path / "shares")
+    fit(sharing, config, tmp_path / "run", workers=2)
+    assert sorted(config.log.read_text().splitlines()) == ["0 of 2: 3", "1 of 2: 3"]

@@ -126,8 +126,3 @@ def test_nothing_to_learn_from(archive, tmp_path):
     config = settings(archive, tmp_path / "w.safetensors", coco=((tmp_path / "empty.json", tmp_path),))
     with pytest.raises(UserError, match="no animal to learn from"):
         loop(config, lambda *_: None)
-
-
-def test_nothing_to_resume(archive, tmp_path):
-    with pytest.raises(UserError, match="no training to resume"):
-        loop(settings(archive, tmp_path / "w.safetensors"), lambda *_: None, resume=tmp_path)
