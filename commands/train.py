@@ -94,21 +94,23 @@ def filter_(
     pattern: Annotated[str, typer.Option(help="Weights of the U-Net whose patterns are judged.")] = "starter/pattern",
     crops: Annotated[int, typer.Option(help="At most so many crops of an archive.")] = 600,
 ) -> None:
-    """Fit the filter of usable patterns, and store it with its network."""
+    """Choose the threshold of a U-Net and fit the filter of its usable patterns; both are stored with it."""
     from pusa import weights
     from pusa.pattern import data
-    from pusa.pattern.evaluate import fit_quality
+    from pusa.pattern.evaluate import calibrate
     from pusa.pattern.extract import PatternConfig, PatternExtractor
 
     extractor = PatternExtractor(PatternConfig(weights=pattern))
     examples = [e for a in archive for e in data.read(a, extractor.config.input_size, 0, crops, 0)]
     try:
-        quality = fit_quality(extractor, examples)
+        threshold, quality = calibrate(extractor, examples)
     except ValueError as e:
         raise UserError(f"The filter cannot be fitted: {e}. Give archives with easy and with hard photos.") from e
     stored = weights.load(pattern, "pattern")
-    weights.save(out, "pattern", stored.settings | {"quality": quality.model_dump()}, stored.tensors)
-    typer.echo(f"{out}: a pattern is usable from a probability of {quality.threshold:.2f}")
+    weights.save(
+        out, "pattern", stored.settings | {"threshold": threshold, "quality": quality.model_dump()}, stored.tensors
+    )
+    typer.echo(f"{out}: rings from a probability of {threshold}; usable patterns from {quality.threshold:.2f}")
 
 
 @app.command()

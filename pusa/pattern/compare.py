@@ -24,8 +24,8 @@ def compare(archives: Sequence[Path], tune: Path, config: PatternConfig, crops: 
     result: dict[Path, dict[str, object]] = {}
     for archive in archives:
         examples = data.read(archive, config.input_size, 0, crops, 0)
-        network = examine(unet_maps(extractor), examples, config)
-        filter_ = examine(ridge.mapper(config, sigmas), examples, judged)
+        network = examine(unet_maps(extractor, examples), examples, extractor.config)
+        filter_ = examine(ridge.ridge_maps(examples, config, sigmas), examples, judged)
         low, high = difference_interval(network, filter_)
         figures: dict[str, object] = {"crops": len(examples)}
         figures |= {f"U-Net {name}": value for name, value in scores(network.counts.sum(axis=0)).items()}

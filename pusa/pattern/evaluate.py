@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pusa.pattern.quality import GOOD_F1, Quality, balanced_accuracy, fit, signs
 
 TOLERANCE = 2  # px of the network's input, of the F1 of lines
 CLEAR = 0.5  # ring_clarity of a synthetic truth from which a person sees the rings
-Mapper = Callable[[list[Example]], list[np.ndarray]]  # examples to maps of how line-like each pixel is, 0..1
+THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of the probability, that `calibrate` chooses from
 
 
 def line_counts(found: np.ndarray, truth: np.ndarray, tolerance: int = TOLERANCE) -> np.ndarray:
@@ -73,33 +73,38 @@ class Examined:
         return np.where(blank, self.counts[:, 2] == 0, [scores(c)["f1"] for c in self.counts])
 
 
-def unet_maps(extractor: PatternExtractor) -> Mapper:
-    """The U-Net as a mapper."""
-    return lambda examples: extractor.probabilities([e.network_input(extractor.config) for e in examples])
+def unet_maps(extractor: PatternExtractor, examples: Sequence[Example]) -> Iterator[np.ndarray]:
+    """How line-like each pixel of each example is, 0..1, as the U-Net says; a few in memory at once."""
+    for start in range(0, len(examples), 64):
+        yield from extractor.probabilities([e.network_input(extractor.config) for e in examples[start : start + 64]])
 
 
-def examine(mapper: Mapper, examples: Sequence[Example], config: PatternConfig) -> Examined:
-    """Extracts the pattern of each example from its map, as the pipeline does, and holds it against the truth."""
+def examine(maps: Iterable[np.ndarray], examples: Sequence[Example], config: PatternConfig) -> Examined:
+    """Makes a pattern of each example's map, as the pipeline does, and holds it against the truth."""
     counts, signs = [], []
-    for start in range(0, len(examples), 64):  # maps of 64 crops in memory at once
-        some = list(examples[start : start + 64])
-        for example, found in zip(some, mapper(some), strict=True):
-            pattern = extract.binary_mask(found, example.mask, config)
-            counts.append(line_counts(pattern, example.rings))
-            signs.append(signs_of(example.grey, example.mask, found, pattern, example.side))
+    for example, found in zip(examples, maps, strict=True):
+        pattern = extract.binary_mask(found, example.mask, config)
+        counts.append(line_counts(pattern, example.rings))
+        signs.append(signs_of(example.grey, example.mask, found, pattern, example.side))
     return Examined(np.array(counts).reshape(-1, 10), np.array(signs).reshape(-1, 10))
 
 
-def fit_quality(extractor: PatternExtractor, examples: Sequence[Example]) -> Quality:
-    """The judge of a network's patterns, fitted to crops that the network did not learn from.
+def calibrate(extractor: PatternExtractor, examples: Sequence[Example]) -> tuple[float, Quality]:
+    """The threshold of a network and the judge of its patterns, fitted to crops that it did not learn from.
 
-    Usable is a pattern with an F1 of at least GOOD_F1. Raises ValueError where all are, or none is.
+    The threshold is the one of THRESHOLDS with the best F1 of lines. Usable is a pattern with an F1 of at least
+    GOOD_F1. Raises ValueError where all patterns are usable, or none is.
     """
-    examined = examine(unet_maps(extractor), examples, extractor.config)
-    usable = examined.f1 >= GOOD_F1
+    maps = [m.astype(np.float16) for m in unet_maps(extractor, examples)]
+    found = {
+        threshold: examine(maps, examples, extractor.config.model_copy(update={"threshold": threshold}))
+        for threshold in THRESHOLDS
+    }
+    best = max(THRESHOLDS, key=lambda t: scores(found[t].counts.sum(axis=0))["f1"])
+    usable = found[best].f1 >= GOOD_F1
     if usable.all() or not usable.any():
         raise ValueError(f"{int(usable.sum())} of {len(usable)} patterns are usable: both kinds are needed")
-    return fit(examined.signs, usable)
+    return best, fit(found[best].signs, usable)
 
 
 def filtering(quality: Quality, examined: Examined, examples: Sequence[Example]) -> dict[str, float]:
@@ -131,7 +136,7 @@ def filtering(quality: Quality, examined: Examined, examples: Sequence[Example])
 
 def measure(extractor: PatternExtractor, examples: Sequence[Example]) -> dict[str, float]:
     """`scores` of an extractor over the pixels of all examples, at the scale of the network's input."""
-    return scores(examine(unet_maps(extractor), examples, extractor.config).counts.sum(axis=0))
+    return scores(examine(unet_maps(extractor, examples), examples, extractor.config).counts.sum(axis=0))
 
 
 def instance_counts(instance: dict[str, Any], rings: Path, corner: tuple[int, int], side: int = 512) -> np.ndarray:

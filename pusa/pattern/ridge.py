@@ -6,7 +6,7 @@ measured alike. `tuned` chooses its scales and threshold on training crops, as t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -14,7 +14,7 @@ from skimage.filters import sato
 
 from pusa.pattern import extract
 from pusa.pattern.data import Example
-from pusa.pattern.evaluate import Mapper, line_counts, scores
+from pusa.pattern.evaluate import line_counts, scores
 from pusa.pattern.extract import PatternConfig
 
 SIGMAS = ((1.0, 1.5), (1.5, 2.0), (2.0, 3.0), (3.0, 4.0))  # px of the network's input
@@ -32,16 +32,16 @@ def ridges(grey: np.ndarray, mask: np.ndarray, sigmas: Sequence[float]) -> np.nd
     return np.clip(sato(filled, sigmas, black_ridges=False) / FULL, 0, 1).astype(np.float32) * inside
 
 
-def mapper(config: PatternConfig, sigmas: Sequence[float]) -> Mapper:
-    """The ridge filter in the network's place."""
-    return lambda examples: [ridges(e.network_input(config), e.mask, sigmas) for e in examples]
+def ridge_maps(examples: Sequence[Example], config: PatternConfig, sigmas: Sequence[float]) -> Iterator[np.ndarray]:
+    """`ridges` of each example: the filter in the network's place."""
+    return (ridges(e.network_input(config), e.mask, sigmas) for e in examples)
 
 
 def tuned(examples: Sequence[Example], config: PatternConfig) -> tuple[tuple[float, float], PatternConfig]:
     """The scales, and `config` with the threshold, that give the best F1 of lines over training crops."""
     best, choice = -1.0, (SIGMAS[0], config)
     for sigmas in SIGMAS:
-        maps = mapper(config, sigmas)(list(examples))
+        maps = list(ridge_maps(examples, config, sigmas))
         for threshold in THRESHOLDS:
             judged = config.model_copy(update={"threshold": threshold})
             found = (extract.binary_mask(m, e.mask, judged) for m, e in zip(maps, examples, strict=True))

@@ -1,16 +1,18 @@
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from pusa import photos
 from pusa.pattern import evaluate, ridge
 from pusa.pattern.compare import difference_interval
 from pusa.pattern.data import Example
 from pusa.pattern.evaluate import Examined, filtering
-from pusa.pattern.extract import PatternConfig
+from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.pattern.quality import SIGNS, Quality
 
-PLAIN = PatternConfig(clahe=0, opening=0, closing=0, speck=0)
+PLAIN = PatternConfig(clahe=0, opening=0, closing=0, speck=0, threshold=0.5)
 
 
 @pytest.mark.parametrize(
@@ -53,15 +55,15 @@ def example(light=60, lines=True, **about) -> Example:
     return Example(np.dstack([grey, mask * 255, rings * 255]).astype(np.uint8), 240, about)
 
 
-def found_of(*patterns):
-    """Stands for a network: maps that show the given patterns."""
-    return lambda examples: [p.astype(np.float32) for p in patterns]
+def maps(*patterns):
+    """What a network that is sure of the given patterns says."""
+    return [p.astype(np.float32) for p in patterns]
 
 
 def test_f1_of_a_crop():
     e, blank = example(), example(lines=False)
     none = np.zeros_like(e.rings)
-    examined = evaluate.examine(found_of(e.rings, none, none, e.rings), [e, e, blank, blank], PLAIN)
+    examined = evaluate.examine(maps(e.rings, none, none, e.rings), [e, e, blank, blank], PLAIN)
     # All found; nothing found; rightly nothing found; found what is not there.
     assert examined.f1.tolist() == pytest.approx([1, 0, 1, 0])
 
@@ -79,7 +81,7 @@ def test_filtering_by_hand():
         example(10, sequence_id="s", identity="Cora", **clear),  # wrong and turned down
     ]
     right, wrong = examples[0].rings, np.roll(examples[0].rings, 10, axis=1)
-    examined = evaluate.examine(found_of(right, right, wrong, wrong), examples, PLAIN)
+    examined = evaluate.examine(maps(right, right, wrong, wrong), examples, PLAIN)
     signs = examined.signs.copy()
     signs[:, list(SIGNS).index("contrast")] = [60, 10, 60, 10]
     found = filtering(quality, Examined(examined.counts, signs), examples)
@@ -95,7 +97,7 @@ def test_filtering_by_hand():
 
 def test_ridge_filter_finds_light_lines_and_no_outline():
     e = example()
-    (strength,) = ridge.mapper(PLAIN, (1.5, 2.0))([e])
+    (strength,) = ridge.ridge_maps([e], PLAIN, (1.5, 2.0))
     assert strength[e.rings].mean() > 0.7
     inner = evaluate.cv2.erode(e.mask.astype(np.uint8), np.ones((15, 15))).astype(bool)
     beside = ~evaluate.cv2.dilate(e.rings.astype(np.uint8), np.ones((9, 9))).astype(bool)
@@ -106,14 +108,32 @@ def test_ridge_filter_finds_light_lines_and_no_outline():
 def test_tuning_takes_the_scale_and_threshold_that_find_the_lines():
     sigmas, judged = ridge.tuned([example(30), example(60)], PLAIN)
     assert sigmas in ridge.SIGMAS
-    examined = evaluate.examine(ridge.mapper(judged, sigmas), [example(45)], judged)
+    examined = evaluate.examine(ridge.ridge_maps([example(45)], judged, sigmas), [example(45)], judged)
     assert examined.f1[0] > 0.95
 
 
 def test_interval_of_a_difference():
     e = example()
-    good = evaluate.examine(found_of(*[e.rings] * 6), [e] * 6, PLAIN)
-    mixed = evaluate.examine(found_of(*[e.rings] * 3, *[np.roll(e.rings, 10, 1)] * 3), [e] * 6, PLAIN)
+    good = evaluate.examine(maps(*[e.rings] * 6), [e] * 6, PLAIN)
+    mixed = evaluate.examine(maps(*[e.rings] * 3, *[np.roll(e.rings, 10, 1)] * 3), [e] * 6, PLAIN)
     assert difference_interval(good, good, samples=50) == (0, 0)
     low, high = difference_interval(good, mixed, samples=200)
     assert 0 <= low < 0.5 < high <= 1
+
+
+class Bright(nn.Module):
+    """Stands for the network: its probability is 0.55 where the picture is lighter than 100, 0.2 elsewhere."""
+
+    def forward(self, x):
+        return torch.where(x > 100 / 255, 0.2, -1.4)
+
+
+def test_calibration_takes_a_threshold_that_finds_the_lines_and_judges_by_what_is_right():
+    extractor = PatternExtractor(PLAIN.model_copy(update={"device": "cpu"}), network=Bright())
+    good, faint = [example(60 + i) for i in range(12)], [example(20 + i) for i in range(12)]
+    threshold, quality = evaluate.calibrate(extractor, good + faint)
+    assert threshold in (0.3, 0.4, 0.5)  # between what lines and fur get
+    examined = evaluate.examine(evaluate.unet_maps(extractor, good + faint), good + faint, PLAIN)
+    assert [quality.judge(s)[1] is None for s in examined.signs] == [True] * 12 + [False] * 12
+    with pytest.raises(ValueError, match="both kinds"):
+        evaluate.calibrate(extractor, faint)

@@ -9,6 +9,7 @@ import torch
 from pusa import weights
 from pusa.errors import UserError
 from pusa.pattern import extract, unet
+from pusa.pattern.quality import Quality
 
 FIXTURE = Path(__file__).parents[3] / "../shared/fixtures/unet"
 needs_fixture = pytest.mark.skipif(not FIXTURE.is_dir(), reason="shared fixtures are not beside this clone")
@@ -64,5 +65,17 @@ def test_weights_file_round_trip(tmp_path):
     weights.save(path, "pattern", {"network": {"base": 2}}, network.state_dict(), half=False)
     x = torch.rand(2, 1, 32, 48)
     with torch.inference_mode():
-        assert torch.equal(extract.load(str(path))[0](x), network(x))
+        assert torch.equal(extract.load(str(path)).network(x), network(x))
         assert network(x).shape == (2, 1, 32, 48)
+
+
+def test_threshold_and_judge_come_with_the_weights(tmp_path):
+    quality = Quality(mean=(0,) * 10, scale=(1,) * 10, weights=(1,) * 10, bias=0, threshold=0.5)
+    settings = {"network": {"base": 2}, "threshold": 0.35, "quality": quality.model_dump()}
+    path = tmp_path / "pattern.safetensors"
+    weights.save(path, "pattern", settings, unet.UNet(base=2).state_dict())
+    extractor = extract.PatternExtractor(extract.PatternConfig(weights=str(path), device="cpu"))
+    assert extractor.quality == quality
+    assert extractor.config.threshold == 0.35
+    own = extract.PatternExtractor(extract.PatternConfig(weights=str(path), device="cpu", threshold=0.8))
+    assert own.config.threshold == 0.8  # what the user says goes first
