@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from pipelines import cluster
+from pipelines.evaluate import evaluate_run
 from pipelines.identify import encounter_names, enroll, identify
 from pipelines.process import (
     ProcessConfig,
@@ -246,6 +247,16 @@ def test_enrol_and_identify(finished, archive, tmp_path):
     assert {c["encounter_id"] for c in candidates} <= {e["encounter_id"] for e in encounters}
     # An enrolled encounter is not its own candidate: its own vector would be at distance 0.
     assert min(c["distance"] for c in candidates) > 1e-4
+
+
+def test_evaluation_measures_every_stage(finished, archive):
+    found = evaluate_run(finished, str(archive / "truth" / "instances.json"))
+    shares = ("precision", "recall", "f1", "pattern_f1", "pattern_cldice", "usable", "purity", "rand_index", "top_5")
+    assert all(0 <= found[name] <= 1 for name in shares)
+    assert found["animals"] >= 9
+    assert found["pattern_f1"] > 0.3  # drawn lines are found, in the right place
+    assert 0 < found["patch_chance"] < found["patch_map"] <= 1
+    assert found["queries"] + found["no_match"] <= len(finished.read("encounters", ["encounter_id"]))
 
 
 def test_an_unknown_encounter_in_the_names_is_told(finished, tmp_path):
