@@ -96,15 +96,17 @@ def calibrate(extractor: PatternExtractor, examples: Sequence[Example]) -> tuple
     GOOD_F1. Raises ValueError where all patterns are usable, or none is.
     """
     maps = [m.astype(np.float16) for m in unet_maps(extractor, examples)]
-    found = {
-        threshold: examine(maps, examples, extractor.config.model_copy(update={"threshold": threshold}))
-        for threshold in THRESHOLDS
-    }
-    best = max(THRESHOLDS, key=lambda t: scores(found[t].counts.sum(axis=0))["f1"])
-    usable = found[best].f1 >= GOOD_F1
+    settings = [extractor.config.model_copy(update={"threshold": t}) for t in THRESHOLDS]
+    counts = [
+        sum(line_counts(extract.binary_mask(m, e.mask, c), e.rings) for m, e in zip(maps, examples, strict=True))
+        for c in settings
+    ]
+    best = max(range(len(settings)), key=lambda k: scores(np.asarray(counts[k]))["f1"])
+    examined = examine(maps, examples, settings[best])
+    usable = examined.f1 >= GOOD_F1
     if usable.all() or not usable.any():
         raise ValueError(f"{int(usable.sum())} of {len(usable)} patterns are usable: both kinds are needed")
-    return best, fit(found[best].signs, usable)
+    return THRESHOLDS[best], fit(examined.signs, usable)
 
 
 def filtering(quality: Quality, examined: Examined, examples: Sequence[Example]) -> dict[str, float]:

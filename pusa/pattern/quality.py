@@ -14,17 +14,17 @@ from sklearn.preprocessing import StandardScaler
 
 from pusa.config import Config
 
-# Sign of quality -> what is wrong where it is low. Each grows with quality, as far as it goes.
+# Sign of quality -> what is wrong where it is low. Each grows with quality: a fit that turns one round drops it.
 SIGNS = {
     "size": "too small",  # log of the mean side of the animal in the photo, px
     "contrast": "no contrast",  # grey levels of the pattern above the fur beside it
     "clarity": "no contrast",  # that over the standard deviation of both
-    "sharpness": "blurred",  # log of the finest detail against all variation
+    "calm": "too noisy",  # minus the log of the finest detail against all variation
     "confidence": "no contrast",  # mean probability of the pattern's pixels
     "decision": "no contrast",  # share of the animal where the network is sure, either way
     "fraction": "pattern too sparse",  # log of pattern / animal
     "evenness": "not line-like",  # minus the variation of line thickness
-    "extent": "pattern too sparse",  # log of the length of all lines, in sides of the animal
+    "order": "not line-like",  # minus the log of the length of all lines, in sides of the animal: scribble is long
     "wholeness": "occluded",  # area of the mask in its convex hull
 }
 GOOD_F1 = 0.7  # F1 of lines (2 px) from which a pattern counts as usable, where the truth is known
@@ -76,12 +76,12 @@ def signs_of(
             np.log(side * np.sqrt(area / mask.size)),
             difference,
             difference / (spread + 1),
-            np.log((fine.var() + 1) / (grey[inner].var() + 1)) if fine.size else 0.0,
+            -np.log((fine.var() + 1) / (grey[inner].var() + 1)) if fine.size else 0.0,
             float(probability[pattern].mean()) if pattern.any() else 0.0,
             float((np.abs(probability[mask] - 0.5) > 0.3).mean()) if mask.any() else 0.0,
             np.log(lines / area),
             -float(width.std() / width.mean()) if width.size else -1.0,
-            np.log(max(int(skeleton.sum()), 1) / np.sqrt(area)),
+            -np.log(max(int(skeleton.sum()), 1) / np.sqrt(area)),
             area / max(cv2.contourArea(hull), 1.0) if hull is not None else 0.0,
         ]
     )
@@ -90,11 +90,19 @@ def signs_of(
 def fit(signs: np.ndarray, usable: np.ndarray, precision: float = 0.85) -> Quality:
     """Fits the regression to signs (n, 10) and the truth (n,) bool, and chooses the threshold.
 
-    It is the one with the best balanced accuracy among those whose precision is at least `precision`.
+    No weight is negative, or a reason would say the contrary of what was seen: signs that would get one are dropped,
+    the worst first. The threshold has the best balanced accuracy among those with a precision of at least `precision`.
     """
     scaler = StandardScaler().fit(signs)
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(scaler.transform(signs), usable)
-    found = model.predict_proba(scaler.transform(signs))[:, 1]
+    x = scaler.transform(signs)
+    kept = np.arange(len(SIGNS))
+    model = LogisticRegression(max_iter=1000).fit(x, usable)
+    while len(kept) > 1 and model.coef_[0].min() < 0:
+        kept = np.delete(kept, model.coef_[0].argmin())
+        model = LogisticRegression(max_iter=1000).fit(x[:, kept], usable)
+    weights = np.zeros(len(SIGNS))
+    weights[kept] = model.coef_[0]
+    found = model.predict_proba(x[:, kept])[:, 1]
     best = (-1.0, 0.5)
     for threshold in np.linspace(0.1, 0.9, 81):
         chosen = found >= threshold
@@ -103,7 +111,7 @@ def fit(signs: np.ndarray, usable: np.ndarray, precision: float = 0.85) -> Quali
     return Quality(
         mean=tuple(map(float, scaler.mean_)),
         scale=tuple(map(float, scaler.scale_)),
-        weights=tuple(map(float, model.coef_[0])),
+        weights=tuple(map(float, weights)),
         bias=float(model.intercept_[0]),
         threshold=best[1],
     )

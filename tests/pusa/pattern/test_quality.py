@@ -86,6 +86,18 @@ def test_fit_tells_good_from_bad_and_keeps_the_precision():
     assert {found.judge(row)[1] for row in x[~chosen]} <= set(SIGNS.values())
 
 
+def test_a_sign_that_a_fit_turns_round_is_dropped():
+    rng = np.random.default_rng(1)
+    usable = rng.random(400) < 0.5
+    x = rng.normal(0, 1, (400, len(SIGNS)))
+    x[:, 1] += 2 * usable
+    x[:, 9] -= usable  # less wholeness where it is good: no reason that anyone could understand
+    found = fit(x, usable)
+    assert min(found.weights) >= 0
+    assert found.weights[9] == 0
+    assert found.weights[1] > 0.5
+
+
 def test_balanced_accuracy_by_hand():
     usable, chosen = np.array([1, 1, 1, 0], bool), np.array([1, 1, 0, 0], bool)
     assert balanced_accuracy(chosen, usable) == pytest.approx((2 / 3 + 1) / 2)
