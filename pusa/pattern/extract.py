@@ -50,8 +50,8 @@ class PatternConfig(Config):
     )  # of that normalisation: a blob is no line, and nothing gains by more
     min_fraction: float = 0.01  # pattern / mask; less is "no pattern"
     min_side: int = 64  # px, longer side of the crop box; smaller seals are "too small"
-    # Whether patterns of little quality are turned down, where the weights say which these are. Off: what the starter lets
-    # through is right more often, but so little is left that fewer animals are found (docs/results.md)
+    # Whether patterns of little quality are turned down, where the weights say which these are. Off: what the starter
+    # lets through is right more often, but so little is left that fewer animals are found (docs/results.md)
     judged: bool = False
     patches: PatchConfig = PatchConfig()
     batch: int = 4  # crops in one pass of the network
