@@ -60,7 +60,7 @@ def synth(
     rows = {
         "photos": made.photos,
         "sequences": made.sequences,
-        "individuals": len(made.identities),
+        "individuals": made.individuals,
         "animals": made.instances,
     }
     for name, count in (rows | {f"  {side}": n for side, n in made.sides.items()}).items():

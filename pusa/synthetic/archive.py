@@ -20,7 +20,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,13 @@ Each = Callable[[Work, list[Sequence]], Iterable[Sequence]]  # runs the work on 
 
 @dataclass
 class Summary:
-    """What was made."""
+    """What was made; kept in truth/summary.json, since the COCO file of a large archive does not fit into memory."""
 
     photos: int = 0
     sequences: int = 0
+    individuals: int = 0
     instances: int = 0
-    identities: set[str] = field(default_factory=set)
-    sides: Counter[str] = field(default_factory=Counter)
+    sides: dict[str, int] = field(default_factory=dict)
 
 
 def synth(out: Path, config: SynthConfig, each: Each, progress: Callable[[int], object] = lambda n: None) -> Summary:
@@ -78,7 +78,7 @@ def synth(out: Path, config: SynthConfig, each: Each, progress: Callable[[int], 
             for sequence in each(partial(write_sequence, out, config, look), longest_first):
                 progress(sequence.n_photos)
             _assemble(coco, parts, plan, config)
-        return summarise(coco)
+        return Summary(**json.loads((out / "truth" / "summary.json").read_text()))
     except OSError as e:
         raise UserError(
             f"Cannot write into {out}: {e.strerror}. Make room and give the same command again: it goes on from there."
@@ -193,28 +193,30 @@ def _assemble(coco: Path, parts: Path, plan: list[Sequence], config: SynthConfig
         "licenses": [],
         "categories": [{"id": 1, "name": "seal", "supercategory": "animal"}],
     }
+    made, sides = Summary(sequences=len(plan)), Counter[str]()
+    identities: set[str] = set()
     with coco.with_suffix(".tmp").open("w") as file:
         file.write(json.dumps(head)[:-1])
         for key in ("images", "annotations"):
             file.write(f', "{key}": [')
             separator = ""
             for sequence in plan:
-                for entry in json.loads(_part(parts, sequence).read_text())[key]:
+                part = json.loads(_part(parts, sequence).read_text())[key]
+                for entry in part:
                     file.write(separator + json.dumps(entry))
                     separator = ", "
+                if key == "images":
+                    made.photos += len(part)
+                else:
+                    made.instances += len(part)
+                    identities.update(a["identity"] for a in part)
+                    sides.update(a["side"] for a in part)
             file.write("]")
         file.write("}")
+    made.individuals, made.sides = len(identities), dict(sorted(sides.items()))
+    (coco.parent / "summary.json").write_text(json.dumps(asdict(made)))
     coco.with_suffix(".tmp").replace(coco)
     shutil.rmtree(parts)
-
-
-def summarise(coco: Path) -> Summary:
-    """Counts of a finished archive."""
-    truth = json.loads(coco.read_text())
-    made = Summary(len(truth["images"]), len({i["sequence_id"] for i in truth["images"]}), len(truth["annotations"]))
-    made.identities.update(a["identity"] for a in truth["annotations"])
-    made.sides.update(sorted(a["side"] for a in truth["annotations"]))
-    return made
 
 
 def _annotation(instance: Instance, image: np.ndarray, annotation_id: int, photo_id: int) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def archive(tmp_path_factory) -> Path:
     made = synth(out, TINY, processes(2), written.append)
     assert sorted(written) == [0, 3, 3]
     assert (made.photos, made.sequences) == (6, 2)
-    assert len(made.identities) == 3
+    assert made.individuals == 3
     assert sum(made.sides.values()) == made.instances
     return out
 
