@@ -7,6 +7,7 @@ share each step (every one takes its own items, gradients are averaged); their n
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -47,7 +48,7 @@ class StepConfig(Config):
 C = TypeVar("C", bound=StepConfig)
 
 
-class Task(Generic[C]):
+class Task(ABC, Generic[C]):
     """A training: subclasses set `modules` and `optimizer` in __init__ and fill in the methods below.
 
     A group of the optimizer may have a `share`, the factor of its learning rate. `best` names the measure (larger is
@@ -63,16 +64,16 @@ class Task(Generic[C]):
         name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(name)
 
+    @abstractmethod
     def data(self) -> Dataset:
         """Items for ever; item p must follow from (seed, p) alone, so that a run can be resumed exactly."""
-        raise NotImplementedError
 
     def collate(self, items: list[Any]) -> Any:
         return torch.utils.data.default_collate(items)
 
+    @abstractmethod
     def loss(self, batch: Any, progress: float) -> dict[str, Tensor]:
         """The parts of the loss of a batch; their sum is minimised. progress: of the run, 0..1."""
-        raise NotImplementedError
 
     def rate(self, progress: float) -> float:
         """What the peak learning rate is multiplied by."""
@@ -82,9 +83,9 @@ class Task(Generic[C]):
         """Measured after each epoch on held-out data; nothing where there is none."""
         return {}
 
+    @abstractmethod
     def save(self) -> None:
         """Writes the weights."""
-        raise NotImplementedError
 
 
 def run(task: Task[Any], report: Report, resume: Path | None = None) -> Path:
