@@ -3,7 +3,8 @@
     python benchmarks/memory.py pusa process ARCHIVE --out RUN
 
 Linux. Twice a second it adds up the proportional set sizes (PSS: memory that several processes share counts once) of
-the command and all that it started, and prints the largest sum and the time. Other programs do not count.
+the command and all that it started. It prints the largest sum of each minute, with the largest kinds of process in it,
+and at the end the largest of all and the time. Other programs do not count.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 
@@ -38,15 +40,32 @@ def pss(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
+def title(pid: int) -> str:
+    """What a process calls itself, such as ray::MapWorker(PhotoDetector); nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace").rpartition("/")[2]
+    except OSError:
+        return ""
+
+
 def main(command: list[str]) -> int:
-    began, peak = time.monotonic(), 0
+    began, minute = time.monotonic(), 0
+    peaks: list[tuple[int, str]] = []  # of each minute
     process = subprocess.Popen(command)
     pids = {process.pid}
     while process.poll() is None:
         pids = family(pids)
-        peak = max(peak, sum(pss(pid) for pid in pids))
+        sizes: Counter[str] = Counter()
+        for pid in pids:
+            sizes[title(pid)] += pss(pid)
+        while len(peaks) <= (minute := int((time.monotonic() - began) / 60)):
+            peaks.append((0, ""))
+        parts = ", ".join(f"{name} {size / 2**30:.2f}" for name, size in sizes.most_common(8))
+        peaks[minute] = max(peaks[minute], (sizes.total(), parts))
         time.sleep(0.5)
-    print(f"peak {peak / 2**30:.2f} GiB, {time.monotonic() - began:.0f} s")
+    for minute, (peak, parts) in enumerate(peaks):
+        print(f"minute {minute:3}: {peak / 2**30:.2f} GiB: {parts}")
+    print(f"peak {max(peaks)[0] / 2**30:.2f} GiB, {time.monotonic() - began:.0f} s")
     return process.returncode
 
 

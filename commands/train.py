@@ -59,11 +59,11 @@ def segmentation(
     _train((SegmentationTraining, loop), config, out, workers, **pairs, start=start, minutes=minutes, seed=seed)
 
 
-def _pair(text: str) -> tuple[str, str]:
-    file, separator, folder = text.rpartition(":")
+def _pair(text: str, expected: str = "FILE:FOLDER, the COCO file and the folder of its photos") -> tuple[str, str]:
+    first, separator, second = text.rpartition(":")
     if not separator:
-        raise UserError(f"Expected FILE:FOLDER, the COCO file and the folder of its photos; got {text!r}.")
-    return str(Path(file).resolve()), str(Path(folder).resolve())
+        raise UserError(f"Expected {expected}; got {text!r}.")
+    return str(Path(first).resolve()), str(Path(second).resolve())
 
 
 @app.command()
@@ -116,13 +116,22 @@ def filter_(
 @app.command()
 def embedding(
     out: Out,
+    seen: Annotated[
+        list[str],
+        typer.Option(help="Run and synthetic archive it processed, as RUN:ARCHIVE: learn from its patches too."),
+    ] = [],  # noqa: B006
+    validation: Annotated[list[str], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
     start: Start = None,
     minutes: Minutes = None,
     config: Settings = None,
     seed: Seed = 0,
     workers: Workers = 1,
 ) -> None:
-    """Train the patch network on artificial coats."""
+    """Train the patch network on coats drawn for it, and on the patches of processed synthetic archives."""
     from pusa.embedding.train import EmbeddingTraining, loop
 
-    _train((EmbeddingTraining, loop), config, out, workers, start=start, minutes=minutes, seed=seed)
+    expected = "RUN:ARCHIVE, a run and the synthetic archive that it processed"
+    pairs = {
+        name: [_pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
+    }
+    _train((EmbeddingTraining, loop), config, out, workers, **pairs, start=start, minutes=minutes, seed=seed)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.identify import true_animals
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -39,7 +38,7 @@ def evaluate_run(
     """
     run.finished_manifest()
     figures: dict[str, float] = dict(detection(run, truth_file))
-    animals = true_animals(run, truth_file)
+    animals = truth.true_animals(run, truth_file)
     identities = truth.identities(animals)
     folder = Path(truth_file).parent
     if (folder / "rings").is_dir():
@@ -93,24 +92,13 @@ def patterns(run: Run, animals: Mapping[str, Given], rings: Path) -> dict[str, f
 
 def patches(run: Run, animals: Mapping[str, Given], surface: Path) -> dict[str, float]:
     """Whether patches find their place on the body again in other sequences: `pusa.embedding.evaluate.retrieval`."""
-    found: list[tuple[np.ndarray, np.ndarray, str, str]] = []
-    names = ("instance_id", "patch_boxes", "embeddings")
-    for batch in run.batches("photos", ["sequence_id", *(f"instances.list.element.{name}" for name in names)]):
-        for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
-            for instance in nested:
-                animal = animals.get(instance["instance_id"])
-                if animal is None or not instance["patch_boxes"] or instance["embeddings"] is None:
-                    continue
-                boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
-                corner = int(animal.box[0]), int(animal.box[1])
-                where = patch_places.places(boxes, surface / f"{animal.id}.png", corner)
-                vectors = np.asarray(instance["embeddings"], np.float16).reshape(len(boxes), -1)
-                found.append((vectors, where, str(animal.identity), sequence_id))
-    if not found:
+    seen = list(patch_places.located(run, animals, surface, ("embeddings",)))
+    if not seen:
         return {}
-    count = [len(f[0]) for f in found]
-    vectors, where = (np.concatenate([f[k] for f in found]) for k in (0, 1))
-    who, sequence = (np.repeat([f[k] for f in found], count) for k in (2, 3))
+    count = [len(s.where) for s in seen]
+    vectors = np.concatenate([np.asarray(s.instance["embeddings"], np.float16).reshape(len(s.where), -1) for s in seen])
+    where = np.concatenate([s.where for s in seen])
+    who, sequence = np.repeat([s.identity for s in seen], count), np.repeat([s.sequence_id for s in seen], count)
     rng = np.random.default_rng(0)
     keep = rng.permutation(len(vectors))[:MAX_PATCHES]
     figures = patch_places.retrieval(vectors[keep], where[keep], who[keep], sequence[keep], rng)
@@ -173,7 +161,7 @@ def evaluate_sightings(run: Run, truth_file: str, codebook: str | None = None) -
     """
     manifest = run.finished_manifest()
     book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
-    identities = truth.identities(true_animals(run, truth_file))
+    identities = truth.identities(truth.true_animals(run, truth_file))
     rows: list[tuple[str, str, str, np.ndarray]] = []
     children = (f"instances.list.element.{name}" for name in ("instance_id", "side", "embeddings"))
     for batch in run.batches("photos", ["sequence_id", *children]):

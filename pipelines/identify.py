@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from pusa import exchange, photos, records, truth
+from pusa import photos, records, truth
 from pusa.errors import UserError
-from pusa.exchange import Given
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import search
@@ -32,7 +31,7 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     """
     if not file.lower().endswith(".csv"):
         return truth.encounter_identities(
-            run.read("encounters", ["encounter_id", "instance_ids"]), truth.identities(true_animals(run, file))
+            run.read("encounters", ["encounter_id", "instance_ids"]), truth.identities(truth.true_animals(run, file))
         )
     known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
     names: dict[str, str] = {}
@@ -42,20 +41,6 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
         if row["individual"]:
             names[row["encounter_id"]] = row["individual"]
     return names
-
-
-def true_animals(run: Run, file: str) -> dict[str, Given]:
-    """The true animal by instance_id: the instances of a COCO file with masks. Raises UserError where none fits."""
-    known = exchange.read_instances(file)
-    columns = ["path", "instances.list.element.instance_id", "instances.list.element.mask"]
-    animals: dict[str, Given] = {}
-    for batch in run.batches("photos", columns):
-        animals |= truth.matches(batch, known)
-    if not truth.identities(animals):
-        raise UserError(
-            f"{file}: no instance of {run.uri} matches one with an `identity`. Are paths relative to the archive?"
-        )
-    return animals
 
 
 def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date | None = None) -> dict[str, int]:

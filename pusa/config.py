@@ -57,7 +57,8 @@ def load_config(model: type[C], path: Path | None = None, overrides: dict[str, A
 def device_and_dtype(name: str = "auto") -> tuple[torch.device, torch.dtype]:
     """The device and the number type that networks run in.
 
-    `auto` is CUDA where there is one; else the CPU, in bfloat16 where it has AMX tiles (there 3x faster), else float32.
+    `auto` is CUDA where there is one (in float16); else the CPU, in bfloat16 where it computes in it (there 2 to 3x
+    faster), else float32.
     """
     import torch
 
@@ -66,8 +67,17 @@ def device_and_dtype(name: str = "auto") -> tuple[torch.device, torch.dtype]:
     device = torch.device(name)
     if device.type == "cuda":
         return device, torch.float16
-    amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-    return device, torch.bfloat16 if amx else torch.float32
+    return device, torch.bfloat16 if has_bfloat16(device) else torch.float32
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 (a CPU: AMX or AVX-512 BF16); where it must be emulated, it is slow."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    probes = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public question yet in torch 2.15
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def set_threads(threads: int | None) -> None:

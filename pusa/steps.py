@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pusa.config import Config
+from pusa.config import Config, has_bfloat16
 from pusa.errors import UserError
 from pusa.schedule import learning_rate_factor
 
@@ -43,6 +43,8 @@ class StepConfig(Config):
     log_every: int = 20  # steps between progress lines; 0: none
     seed: int = 0
     device: str = "auto"
+    # Convolutions in bfloat16 (weights stay float32): about 2x faster. None: where the device computes in it
+    bfloat16: bool | None = None
 
 
 C = TypeVar("C", bound=StepConfig)
@@ -63,6 +65,13 @@ class Task(ABC, Generic[C]):
         self.config = config
         name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.device = torch.device(name)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which a network runs in training; losses are outside of it, in float32."""
+        wanted = self.config.bfloat16
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=has_bfloat16(self.device) if wanted is None else wanted
+        )
 
     @abstractmethod
     def data(self) -> Dataset:

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 from scipy.optimize import linear_sum_assignment
 
-from pusa import records
+from pusa import exchange, records
+from pusa.errors import UserError
 from pusa.exchange import Given
 from pusa.photos import normal_path
+from pusa.records import Run
 from pusa.segmentation import masks
 
 MATCH_IOU = 0.5
@@ -41,6 +43,20 @@ def matches(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) -> dict[str,
 def identities(matched: Mapping[str, Given]) -> dict[str, str]:
     """Identity by instance_id of the matched instances whose true animal has a name."""
     return {i: g.identity for i, g in matched.items() if g.identity is not None}
+
+
+def true_animals(run: Run, file: str) -> dict[str, Given]:
+    """The true animal by instance_id: the instances of a COCO file with masks. Raises UserError where none fits."""
+    known = exchange.read_instances(file)
+    columns = ["path", "instances.list.element.instance_id", "instances.list.element.mask"]
+    animals: dict[str, Given] = {}
+    for batch in run.batches("photos", columns):
+        animals |= matches(batch, known)
+    if not identities(animals):
+        raise UserError(
+            f"{file}: no instance of {run.uri} matches one with an `identity`. Are paths relative to the archive?"
+        )
+    return animals
 
 
 def encounter_identities(encounters: pa.Table, identities: Mapping[str, str]) -> dict[str, str]:

@@ -6,16 +6,47 @@ network: its patches come out of the extraction, from photos of other days, ligh
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from pusa import ranking
+from pusa import ranking, records
+from pusa.exchange import Given
+from pusa.records import Run
 
 NEAR = 0.03  # body lengths between two patches of one place; a stride of 16 px is about 0.04
 GIRTH = 0.88  # body lengths, around the body where it is thickest
 MIN_FACING = 0.4  # cosine; flatter parts are too foreshortened to be compared
+
+
+@dataclass(frozen=True)
+class Located:
+    """An instance with patches that is a true animal: `instance` has the fields asked for, `boxes` (n, 4) are its
+    patches in photo pixels, `where` (n, 2) is where they lie on the body."""
+
+    instance: dict[str, Any]
+    identity: str
+    sequence_id: str
+    boxes: np.ndarray
+    where: np.ndarray
+
+
+def located(run: Run, animals: Mapping[str, Given], surface: Path, fields: Sequence[str]) -> Iterator[Located]:
+    """The instances of a run with patches, of the true `animals` by instance_id; surface: folder truth/surface."""
+    children = (f"instances.list.element.{name}" for name in ("instance_id", "patch_boxes", *fields))
+    for batch in run.batches("photos", ["sequence_id", *children]):
+        for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
+            for instance in nested:
+                animal = animals.get(instance["instance_id"])
+                if animal is None or animal.identity is None or not instance["patch_boxes"]:
+                    continue
+                boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
+                where = places(boxes, surface / f"{animal.id}.png", (int(animal.box[0]), int(animal.box[1])))
+                yield Located(instance, animal.identity, sequence_id, boxes, where)
 
 
 def places(boxes: np.ndarray, surface: Path, corner: tuple[int, int]) -> np.ndarray:

@@ -95,7 +95,9 @@ class PatternTask(Task[PatternTraining]):
     def loss(self, batch: Any, progress: float) -> dict[str, Tensor]:
         grey, rings = batch
         x = grey.to(self.device).contiguous(memory_format=torch.channels_last)
-        return {"loss": loss_of(self.network(x), rings.to(self.device))}
+        with self.autocast():
+            logits = self.network(x)
+        return {"loss": loss_of(logits.float(), rings.to(self.device))}
 
     def validate(self) -> dict[str, float]:
         if not self.held_out:

@@ -1,6 +1,5 @@
 """The frame of a training, with a task that can be worked out by hand: one weight w, loss (w - x)^2."""
 
-import os
 import sys
 
 import numpy as np
@@ -116,8 +115,7 @@ def test_progress_line(tmp_path, capsys):
 
 def _worker(rank, world, folder):
     """One of several workers; writes its weight and what it reported."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(29500 + os.getppid() % 400)}
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
     task = Fit(settings(folder / "w.safetensors", batch=2 // world))
     if rank:
         nn.init.constant_(task.layer.weight, 99.0)  # the first worker's counts

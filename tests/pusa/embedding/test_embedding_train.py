@@ -5,6 +5,7 @@ import torch
 from pusa import weights
 from pusa.embedding import train
 from pusa.embedding.embed import load
+from pusa.pattern import extract
 
 TINY = {
     "coats": 2, "versions": 2, "validation_places": 8, "network": {"width": 8}, "steps": 4, "epoch_steps": 2,
@@ -14,22 +15,22 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def places():
-    return train.draw_places((0, 0), 2, train.EmbeddingTraining(versions=2))
+    return train.draw_places(train.EmbeddingTraining(versions=2), 0, 2)
 
 
 def test_members_are_patches_with_lines_of_four_pixels(places):
     rng = np.random.default_rng(0)
-    members = np.stack([places.member(c, rng) for c in range(len(places.where)) for _ in range(4)])
+    members = np.stack([places.member(c, rng) for c in range(len(places)) for _ in range(4)])
     assert members.shape[1:] == (64, 64)
     assert members.dtype == bool
     assert 0.1 < members.mean() < 0.45
     sheet = members[:48].reshape(6, 8, 64, 64).swapaxes(1, 2).reshape(6 * 64, 8 * 64)
-    assert train.extract.thickness(sheet) == pytest.approx(4, abs=0.8)
+    assert extract.thickness(sheet) == pytest.approx(4, abs=0.8)
 
 
 def test_same_seed_same_members(places):
-    again = train.draw_places((0, 0), 2, train.EmbeddingTraining(versions=2))
-    for c in range(len(places.where)):
+    again = train.draw_places(train.EmbeddingTraining(versions=2), 0, 2)
+    for c in range(len(places)):
         first, second = (p.member(c, np.random.default_rng(c)) for p in (places, again))
         assert np.array_equal(first, second)
 

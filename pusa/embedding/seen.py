@@ -1,0 +1,114 @@
+"""Places on animals as photos show them: patches that were extracted, paired by where on the body they lie.
+
+What makes two patches of one place differ - another light, distance and pose, and all that the extraction misses or
+makes up - is in them as it is. Where a patch lies is known for synthetic archives (truth/surface).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from pusa import photos as photo_files
+from pusa import truth
+from pusa.embedding import evaluate
+from pusa.embedding.coats import OVERSAMPLING, view
+from pusa.embedding.embed import patches_of
+from pusa.embedding.evaluate import Located
+from pusa.errors import UserError
+from pusa.pattern import patches
+from pusa.records import Run
+
+STEP = 0.07  # body lengths between the middles of two places: their members, within evaluate.NEAR, do not touch
+AROUND = round(evaluate.GIRTH / STEP)  # places around the body
+DISTORTION = 0.4  # of what `coats.view` does to a place: most of it has happened already
+
+
+@dataclass(frozen=True)
+class SeenPlaces:
+    """Patterns (H, W) uint8 with lines OVERSAMPLING x the normal thickness, and of each class its members (n, 3):
+    number of the pattern, x and y of the middle in its pixels."""
+
+    patterns: list[np.ndarray]
+    members: list[np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
+        """One member of class c, chosen by chance: patch (64, 64) bool; `difficulty` 0 as it was found."""
+        number, x, y = rng.choice(self.members[c])
+        return view(self.patterns[int(number)], np.array([x, y]), 1 / OVERSAMPLING, DISTORTION * difficulty, rng)
+
+
+def read(run: Run, archive: Path) -> SeenPlaces:
+    """The places of a run of a synthetic archive that two photos show. Raises UserError where there is none."""
+    patterns: list[np.ndarray] = []
+    members: dict[tuple[str, int, int], list[tuple[int, float, float]]] = defaultdict(list)
+    for found in _located(run, archive):
+        picture, middles = _enlarged(found)
+        for (s, theta), (x, y) in zip(found.where, middles, strict=True):
+            if (cell := cell_of(s, theta)) is not None:
+                members[found.identity, *cell].append((len(patterns), x, y))
+        patterns.append(picture)
+    several = [np.array(m) for m in members.values() if len({number for number, _, _ in m}) > 1]
+    if not several:
+        raise UserError(f"{run.uri} shows no place of an animal of {archive} in two photos.")
+    return SeenPlaces(patterns, several)
+
+
+def _located(run: Run, archive: Path) -> Iterator[Located]:
+    folder = Path(archive) / "truth"
+    animals = truth.true_animals(run, str(folder / "instances.json"))
+    if not (folder / "surface").is_dir():
+        raise UserError(f"{archive} has no truth/surface: `pusa synth` writes where on the body each pixel lies.")
+    return evaluate.located(run, animals, folder / "surface", ("crop_box", "pattern"))
+
+
+@dataclass(frozen=True)
+class SeenPatches:
+    """Patches (n, 64, 64) bool as they were extracted, where they lie (n, 2), and whose they are (n,), in which
+    sequence (n,): what `evaluate.retrieval` needs."""
+
+    patches: np.ndarray
+    where: np.ndarray
+    animal: np.ndarray
+    sequence: np.ndarray
+
+
+def sample(run: Run, archive: Path, limit: int, rng: np.random.Generator) -> SeenPatches:
+    """At most `limit` patches of a run, by chance."""
+    found = list(_located(run, archive))
+    count = [len(f.where) for f in found]
+    keep = rng.permutation(sum(count))[:limit]
+    return SeenPatches(
+        np.concatenate([patches_of(f.instance) for f in found])[keep],
+        np.concatenate([f.where for f in found])[keep],
+        np.repeat([f.identity for f in found], count)[keep],
+        np.repeat([f.sequence_id for f in found], count)[keep],
+    )
+
+
+def cell_of(s: float, theta: float) -> tuple[int, int] | None:
+    """The place (along, around the body) that a point s, theta (0..1) belongs to; None between places, and for NaN."""
+    if not np.isfinite(s):
+        return None
+    along, around = int(s / STEP), int(theta * AROUND)
+    apart = np.hypot(s - (along + 0.5) * STEP, evaluate.GIRTH * (theta - (around + 0.5) / AROUND))
+    return (along, around) if apart <= evaluate.NEAR else None
+
+
+def _enlarged(found: Located) -> tuple[np.ndarray, np.ndarray]:
+    """The stored pattern, (H, W) uint8, where a patch has 64 x OVERSAMPLING px, and the middles (n, 2) of patches."""
+    x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
+    _, size = patches.from_photo(found.boxes, found.instance["crop_box"])
+    width, height = (max(1, round(length * OVERSAMPLING)) for length in size)
+    pattern = patches.resize(photo_files.decode_mask_png(found.instance["pattern"]), (width, height))
+    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)
+    middles *= (width / (x1 - x0), height / (y1 - y0))
+    return cv2.GaussianBlur(pattern.astype(np.uint8) * 255, (0, 0), 0.7), middles

@@ -1,0 +1,122 @@
+"""Places seen in photos, on a run of three photos that is made by hand: Anna twice, Bert once."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from pusa import photos, records
+from pusa.embedding import seen, train
+from pusa.errors import UserError
+from pusa.pattern.patches import SIZE
+from pusa.records import Run
+from pusa.segmentation import masks
+
+W, H = 256, 128  # of photos, animals and patterns: an animal fills its photo
+MIDDLES = [(64, 64), (192, 64)]  # of the patches, in photo pixels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """run/ and archive/. s grows from 0 to 1 along x, theta is 0.5 everywhere; white circles lie round the middles."""
+    rng = np.random.default_rng(0)
+    surface = np.zeros((H // 2, W // 2, 3), np.uint8)
+    surface[..., 0] = np.arange(W // 2) * 255 // (W // 2)
+    surface[..., 1] = round(255 * (seen.AROUND // 2 + 0.5) / seen.AROUND)
+    surface[..., 2] = 255
+    (tmp_path / "archive" / "truth" / "surface").mkdir(parents=True)
+    rows, annotations = [], []
+    for k, (name, circles) in enumerate([("Anna", 0), ("Anna", 0), ("Bert", 1)], 1):
+        pattern = rng.random((H, W)) < 0.02
+        if circles == 0:
+            for x, y in MIDDLES:
+                pattern[y - 20 : y + 20, x - 20 : x + 20] = True
+        whole = np.ones((H, W), bool)
+        boxes = [[x - SIZE / 2, y - SIZE / 2, x + SIZE / 2, y + SIZE / 2] for x, y in MIDDLES]
+        instance = records.new_instance(
+            f"p{k}#0", box=np.array([0, 0, W, H]), mask=masks.encode(whole), crop_box=(0, 0, W, H), score=1.0
+        )
+        instance |= {"pattern": photos.encode_mask_png(pattern), "patch_boxes": boxes, "usable": True}
+        row = {f.name: None for f in records.PHOTOS}
+        row |= {"photo_id": f"p{k}", "path": f"{k}.jpg", "sequence_id": str(k), "status": "ok", "instances": [instance]}
+        rows.append(row)
+        rle = {"size": [H, W], "counts": [0, H * W]}
+        annotations.append({"id": k, "image_id": k, "category_id": 1, "bbox": [0, 0, W, H], "area": W * H,
+                            "segmentation": rle, "iscrowd": 0, "identity": name})  # fmt: skip
+        Image.fromarray(surface).save(tmp_path / "archive" / "truth" / "surface" / f"{k}.png")
+    images = [{"id": k, "file_name": f"{k}.jpg", "width": W, "height": H} for k in (1, 2, 3)]
+    coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "seal"}]}
+    (tmp_path / "archive" / "truth" / "instances.json").write_text(json.dumps(coco))
+    run = Run(str(tmp_path / "run"))
+    run.write("photos", pa.Table.from_pylist(rows, records.PHOTOS), "00000")
+    return tmp_path
+
+
+def test_a_class_is_a_place_of_one_animal_in_two_photos(folder):
+    """Both of Anna's places are classes, with a member in photo 1 and one in photo 2; Bert is in one photo only.
+
+    s = 64 / 256 = 0.25 is 0.005 from the middle of cell 3 (0.245), s = 0.75 is 0.015 from that of cell 10 (0.735).
+    """
+    places = seen.read(Run(str(folder / "run")), folder / "archive")
+    assert len(places) == 2
+    assert [m[:, 0].tolist() for m in places.members] == [[0, 1], [0, 1]]
+    assert [m[0, 1:].tolist() for m in places.members] == [[96, 96], [288, 96]]  # of a pattern 1.5 times as large
+    member = places.member(0, np.random.default_rng(0), 0)
+    assert member.shape == (SIZE, SIZE)
+    assert member[14:50, 14:50].all()  # the square of 40 px round the middle, 12 to 52
+    assert member.mean() == pytest.approx((40 / SIZE) ** 2, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("s", "theta", "expected"),
+    [
+        (0.035, 0.5 / seen.AROUND, (0, 0)),  # the middle of the first place
+        (0.07, 0.5 / seen.AROUND, None),  # half way to the next one
+        (0.105, 1.5 / seen.AROUND, (1, 1)),
+        (0.105, 1.0 / seen.AROUND, None),
+        (np.nan, 0.5, None),  # not on an animal
+    ],
+)
+def test_cells(s, theta, expected):
+    assert seen.cell_of(s, theta) == expected
+
+
+def test_places_may_not_be_where_no_animal_comes_back(folder):
+    file = folder / "archive" / "truth" / "instances.json"
+    file.write_text(file.read_text().replace('"identity": "Anna"', '"identity": "Anna 1"', 1))
+    with pytest.raises(UserError, match="shows no place of an animal"):
+        seen.read(Run(str(folder / "run")), folder / "archive")
+
+
+def test_training_on_what_was_seen(folder):
+    """With and without drawn coats; validation counts in other photos: of Anna's patches each has one answer."""
+    pair = (folder / "run", folder / "archive")
+    tiny = {"network": {"width": 8}, "steps": 2, "epoch_steps": 2, "batch": 4, "workers": 0, "versions": 2,
+            "device": "cpu", "out": folder / "e.safetensors", "seen": (pair,), "validation": (pair,)}  # fmt: skip
+    reports = []
+    train.loop(train.EmbeddingTraining(coats=0, **tiny), lambda m, c: reports.append(m))
+    assert 0 <= reports[0]["photos_recall@1"] <= 1
+    places = train.places_of(train.EmbeddingTraining(coats=2, seen_share=0.25, **tiny))
+    drawn = len(places.sources[0])
+    assert len(places) == drawn + 2
+    rng = np.random.default_rng(0)
+    assert np.mean([places.pick(rng) >= drawn for _ in range(1000)]) == pytest.approx(0.25, abs=0.05)
+    assert places.member(drawn + 1, rng, 0)[14:50, 14:50].all()
+
+
+def test_triplets_are_learnt_from_too(folder):
+    pair = (folder / "run", folder / "archive")
+    reports = []
+    config = train.EmbeddingTraining(
+        coats=2, versions=2, network={"width": 8}, steps=2, epoch_steps=2, batch=8, workers=0, device="cpu",
+        pretraining=0, loss="triplet", validation_places=0, out=folder / "t.safetensors", seen=(pair,),
+    )  # fmt: skip
+    train.loop(config, lambda m, c: reports.append(m))
+    assert reports[0]["loss"] >= 0
+
+
+def test_nothing_to_learn_from():
+    with pytest.raises(UserError, match="nothing to learn from"):
+        train.places_of(train.EmbeddingTraining(coats=0))
