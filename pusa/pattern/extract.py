@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import torch
+from pydantic import Field
 from skimage.morphology import skeletonize
 from torch import nn
 
@@ -50,9 +51,9 @@ class PatternConfig(Config):
     )  # of that normalisation: a blob is no line, and nothing gains by more
     min_fraction: float = 0.01  # pattern / mask; less is "no pattern"
     min_side: int = 64  # px, longer side of the crop box; smaller seals are "too small"
-    # Whether patterns of little quality are turned down, where the weights say which these are. Off: what the starter
-    # lets through is right more often, but so little is left that fewer animals are found (docs/results.md)
-    judged: bool = False
+    # Patterns less likely to be usable than this, by the judge that comes with the weights, are turned down. 0 = none;
+    # null = what the weights were fitted for: right in 85 % of those that it lets through
+    min_quality: float | None = Field(default=0.0, ge=0, le=1)
     patches: PatchConfig = PatchConfig()
     batch: int = 4  # crops in one pass of the network
     device: str = "auto"
@@ -213,9 +214,9 @@ class PatternExtractor:
             return _unusable("no pattern", fraction)
         pattern = patches.resize(small, (x1 - x0, y1 - y0))
         reason = None
-        if self.quality is not None and self.config.judged:
+        if self.quality is not None and self.config.min_quality != 0:
             signs = signs_of(grey, inside, probability, small, max(x1 - x0, y1 - y0))
-            _, reason = self.quality.judge(signs)
+            _, reason = self.quality.judge(signs, self.config.min_quality)
         boxes = np.zeros((0, 4))
         if reason is None:
             normalised, _ = normalise_thickness(pattern, self.config)

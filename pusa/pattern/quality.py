@@ -39,13 +39,13 @@ class Quality(Config):
     bias: float
     threshold: float  # of the probability
 
-    def judge(self, signs: np.ndarray) -> tuple[float, str | None]:
+    def judge(self, signs: np.ndarray, threshold: float | None = None) -> tuple[float, str | None]:
         """The probability (0..1) that a pattern with these `signs` (10,) is usable, and what speaks most against it;
-        None where it is usable.
+        None where the probability is `threshold` or more (None: the fitted one).
         """
         share = np.array(self.weights) * (signs - self.mean) / self.scale
         probability = float(1 / (1 + np.exp(-np.clip(self.bias + share.sum(), -50, 50))))
-        if probability >= self.threshold:
+        if probability >= (self.threshold if threshold is None else threshold):
             return probability, None
         reasons = list(SIGNS.values())
         against = {reason: sum(s for s, r in zip(share, reasons, strict=True) if r == reason) for reason in reasons}

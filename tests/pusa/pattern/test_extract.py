@@ -10,6 +10,7 @@ from pusa.embedding.embed import patches_of
 from pusa.pattern import extract
 from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.pattern.patches import PatchConfig
+from pusa.pattern.quality import SIGNS, Quality
 from pusa.segmentation import masks
 
 # The scale of the public extractor: lines of 2 px, half a patch between neighbours.
@@ -95,6 +96,28 @@ def test_unusable_crops_say_why(instance, reason):
     found = extracted(instance)
     assert (found["usable"], found["unusable_reason"]) == (False, reason)
     assert found["patch_boxes"] == []
+
+
+@pytest.mark.parametrize(
+    ("min_quality", "reason"),
+    [
+        (0.0, None),  # the default: all are let through
+        (0.39, None),  # the judge below says 0.4 of every pattern
+        (0.41, "too small"),
+        (None, "too small"),  # its own threshold is 0.5
+    ],
+)
+def test_patterns_of_little_quality_are_turned_down_and_kept(min_quality, reason):
+    extractor = PatternExtractor(PLAIN.model_copy(update={"min_quality": min_quality}), network=Bright())
+    zeros = (0.0,) * len(SIGNS)
+    extractor.quality = Quality(
+        mean=zeros, scale=(1.0,) * len(SIGNS), weights=zeros, bias=float(np.log(0.4 / 0.6)), threshold=0.5
+    )
+    found = records.instances(extractor(one_photo([seal()])))[0][0]
+    assert found["unusable_reason"] == reason
+    assert found["usable"] == (reason is None)
+    assert (len(found["patch_boxes"]) > 0) == (reason is None)
+    assert found["pattern"] is not None
 
 
 def test_an_instance_without_mask_uses_all_of_the_crop():

@@ -34,6 +34,11 @@ def test_judgement_by_hand(values, probability, reason):
     assert found == (pytest.approx(probability), reason)
 
 
+def test_another_threshold():
+    assert judge(size=1).judge(signs(size=-1), 0.2)[1] is None
+    assert judge(size=1).judge(signs(size=1), 0.8)[1] == "too small"
+
+
 def lines(light: int, noise: float = 0, width: int = 3):
     """Light lines on fur of grey level 60, an oval animal in a crop of 120 x 240 px."""
     y, x = np.mgrid[:120, :240]
