@@ -120,7 +120,8 @@ def embedding(
         list[str],
         typer.Option(help="Run and synthetic archive it processed, as RUN:ARCHIVE: learn from its patches too."),
     ] = [],  # noqa: B006
-    validation: Annotated[list[str], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
+    artificial: Annotated[list[Path], typer.Option(help="Set of artificial patches: learn from it too.")] = [],  # noqa: B006
+    validation: Annotated[list[str], typer.Option(help="RUN:ARCHIVE held out; measured after each epoch.")] = [],  # noqa: B006
     start: Start = None,
     minutes: Minutes = None,
     config: Settings = None,
@@ -134,4 +135,39 @@ def embedding(
     pairs = {
         name: [_pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
     }
-    _train((EmbeddingTraining, loop), config, out, workers, **pairs, start=start, minutes=minutes, seed=seed)
+    flags = pairs | {"artificial": [str(path.resolve()) for path in artificial]}
+    _train((EmbeddingTraining, loop), config, out, workers, **flags, start=start, minutes=minutes, seed=seed)
+
+
+@app.command()
+def age(
+    out: Out,
+    run: Annotated[
+        list[Path], typer.Option(help="Run whose patches are learnt; may be repeated. None: drawn coats.")
+    ] = [],  # noqa: B006
+    start: Start = None,
+    minutes: Minutes = None,
+    config: Settings = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Train AGE, the generator of artificial patches; draws sheets of them beside OUT."""
+    from pusa.embedding.age import AgeTraining, loop
+
+    runs = [str(folder.resolve()) for folder in run]
+    _train((AgeTraining, loop), config, out, workers, runs=runs, start=start, minutes=minutes, seed=seed)
+
+
+@app.command()
+def patches(
+    out: Annotated[Path, typer.Option(help="File to write the set to (.safetensors).")],
+    age: Annotated[str, typer.Option(help="Weights of the generator: `pusa train age`.")],
+    classes: Annotated[int, typer.Option(help="Classes; the paper has 100.")] = 100,
+    patches: Annotated[int, typer.Option(help="Patches in all; the paper has 10,000.")] = 10_000,
+    seed: Seed = 0,
+) -> None:
+    """Make a set of artificial patches with labels, for `pusa train embedding --artificial`."""
+    from pusa.embedding.artificial import ArtificialConfig, make
+
+    make(ArtificialConfig(age=age, classes=classes, patches=patches, seed=seed), out)
+    typer.echo(f"{out}: {classes} classes of {patches // classes} patches")

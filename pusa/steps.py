@@ -84,6 +84,22 @@ class Task(ABC, Generic[C]):
     def loss(self, batch: Any, progress: float) -> dict[str, Tensor]:
         """The parts of the loss of a batch; their sum is minimised. progress: of the run, 0..1."""
 
+    def step(self, batch: Any, progress: float) -> dict[str, float]:
+        """What is done with a batch; returns the parts of the loss."""
+        return self.descend(self.loss(batch, progress), self.modules)
+
+    def descend(self, parts: dict[str, Tensor], module: nn.Module) -> dict[str, float]:
+        """One step of the optimizer down the sum of `parts`; only the parameters of `module` move."""
+        self.optimizer.zero_grad()
+        torch.stack(list(parts.values())).sum().backward()
+        moving = list(module.parameters())
+        for p in set(self.modules.parameters()) - set(moving):
+            p.grad = None  # the optimizer passes over it
+        average_gradients(moving)
+        torch.nn.utils.clip_grad_norm_(moving, self.config.clip)
+        self.optimizer.step()
+        return {name: float(value.detach()) for name, value in parts.items()}
+
     def rate(self, progress: float) -> float:
         """What the peak learning rate is multiplied by."""
         return learning_rate_factor(progress, self.config.warm_up)
@@ -148,18 +164,10 @@ def run(task: Task[Any], report: Report, resume: Path | None = None) -> Path:
 
 
 def one_step(task: Task[Any], batch: Any, progress: float) -> dict[str, float]:
-    """One step of the optimizer; returns the parts of the loss."""
+    """Sets the learning rate and lets the task do its step."""
     for group in task.optimizer.param_groups:
         group["lr"] = task.config.learning_rate * group.get("share", 1.0) * task.rate(progress)
-    parts = task.loss(batch, progress)
-    total = torch.stack(list(parts.values())).sum()
-    task.optimizer.zero_grad()
-    total.backward()
-    parameters = [p for group in task.optimizer.param_groups for p in group["params"]]
-    average_gradients(parameters)
-    torch.nn.utils.clip_grad_norm_(parameters, task.config.clip)
-    task.optimizer.step()
-    return {name: float(value.detach()) for name, value in parts.items()}
+    return task.step(batch, progress)
 
 
 def rank() -> int:

@@ -60,7 +60,8 @@ def digest(path: Path) -> str:
 
 
 def load(name: str, kind: str) -> Weights:
-    """Loads weights of one `kind` ("segmentation", "pattern", "embedding", "codebook"); tensors come as float32.
+    """Loads weights of one `kind` ("segmentation", "pattern", "embedding", "codebook", "age"), or a set of artificial
+    "patches"; floating-point tensors come as float32.
 
     Raises UserError where the file is missing, damaged, of another kind, or (starter weights) differs from its hash.
     """
@@ -94,7 +95,9 @@ def save(path: Path, kind: str, settings: dict[str, Any], tensors: dict[str, tor
 
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"pusa": json.dumps({"kind": kind, "settings": settings}, sort_keys=True)}
-    save_file({k: stored(t) for k, t in tensors.items()}, path, metadata=metadata)
+    part = path.with_name(path.name + ".part")
+    save_file({k: stored(t) for k, t in tensors.items()}, part, metadata=metadata)
+    part.replace(path)  # whole or not at all
     return digest(path)
 
 

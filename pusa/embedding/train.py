@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from pusa import weights
-from pusa.embedding import coats, evaluate, seen
+from pusa.embedding import artificial, coats, evaluate, seen
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.embedding.network import DIMENSIONS, PatchNetwork
 from pusa.errors import UserError
@@ -34,7 +34,8 @@ class EmbeddingTraining(StepConfig):
 
     coats: int = Field(default=200, ge=0)  # drawn, of different animals, about 15 classes each; 0: only what was seen
     seen: tuple[tuple[Path, Path], ...] = ()  # processed synthetic archives: folder of the run, folder of the archive
-    seen_share: float = Field(default=0.7, ge=0, le=1)  # of the examples, where there are both
+    artificial: tuple[Path, ...] = ()  # sets made by AGE, as in the paper
+    seen_share: float = Field(default=0.7, ge=0, le=1)  # of the examples that are not from drawn coats, if there are
     validation: tuple[tuple[Path, Path], ...] = ()  # likewise, held out: are places found again in other sequences?
     validation_patches: int = 10_000  # of these at most so many are compared
     ring_models: tuple[RingModel, ...] = ("placed", "reaction")  # in turn
@@ -87,7 +88,7 @@ class Places(Protocol):
 
 @dataclass(frozen=True)
 class Together:
-    """The classes of several sources, one behind the other; `shares` of the examples are drawn from each."""
+    """The classes of several sources, one behind the other; each gives its share of the examples."""
 
     sources: Sequence[Places]
     shares: Sequence[float]
@@ -116,12 +117,15 @@ def draw_places(config: EmbeddingTraining, number: int, how_many: int) -> coats.
 def places_of(config: EmbeddingTraining) -> Together:
     """All classes of a training. Raises UserError where there is none."""
     sources: list[Places] = [draw_places(config, 0, config.coats)] if config.coats else []
-    sources += [seen.read(Run(str(run)), archive) for run, archive in config.seen]
-    if not sources:
-        raise UserError("There is nothing to learn from: give `coats`, or a run and its archive as `seen`.")
-    drawn = [1 - config.seen_share] if config.coats and config.seen else [1.0] if config.coats else []
-    sizes = np.array([len(source) for source in sources[len(drawn) :]], float)
-    return Together(sources, [*drawn, *(sizes / max(sizes.sum(), 1) * (1 - sum(drawn)))])
+    others: list[Places] = [seen.read(Run(str(run)), archive) for run, archive in config.seen]
+    others += [artificial.read(path) for path in config.artificial]
+    if not sources and not others:
+        raise UserError(
+            "There is nothing to learn from: give `coats`, a run and its archive as `seen`, or `artificial`."
+        )
+    share = 0.0 if not others else config.seen_share if sources else 1.0
+    sizes = np.array([len(source) for source in others], float)
+    return Together([*sources, *others], [1 - share] * len(sources) + list(share * sizes / max(sizes.sum(), 1)))
 
 
 class TrainingPatches(Dataset):
