@@ -101,7 +101,7 @@ def patches(run: Run, animals: Mapping[str, Given], surface: Path) -> dict[str, 
     who, sequence = np.repeat([s.identity for s in seen], count), np.repeat([s.sequence_id for s in seen], count)
     rng = np.random.default_rng(0)
     keep = rng.permutation(len(vectors))[:MAX_PATCHES]
-    figures = patch_places.retrieval(vectors[keep], where[keep], who[keep], sequence[keep], rng)
+    figures = patch_places.retrieval(vectors[keep], where[keep], who[keep], sequence[keep], rng).means()
     return {f"patch_{name}": value for name, value in figures.items()}
 
 

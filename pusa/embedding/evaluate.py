@@ -63,6 +63,25 @@ def places(boxes: np.ndarray, surface: Path, corner: tuple[int, int]) -> np.ndar
     return np.where(found[:, 2:] >= MIN_FACING, found[:, :2], np.nan)
 
 
+@dataclass(frozen=True)
+class Retrieval:
+    """Of each query its average precision, whether its nearest patch is right, and the share of right patches; (q,)."""
+
+    precision: np.ndarray
+    first: np.ndarray
+    chance: np.ndarray
+
+    def means(self) -> dict[str, float]:
+        if not len(self.precision):
+            return {"queries": 0}
+        return {
+            "queries": len(self.precision),
+            "recall@1": float(self.first.mean()),
+            "map": float(self.precision.mean()),
+            "chance": float(self.chance.mean()),
+        }
+
+
 def retrieval(
     embeddings: np.ndarray,
     where: np.ndarray,
@@ -70,13 +89,12 @@ def retrieval(
     sequence: np.ndarray,
     rng: np.random.Generator,
     queries: int = 1000,
-) -> dict[str, float]:
+) -> Retrieval:
     """How well patches find their place in photos of other sequences.
 
     embeddings: (n, d), rows of length 1; where: (n, 2) as `places` gives it; animal, sequence: (n,) labels. Up to
     `queries` patches, drawn by chance, are compared with all patches of other sequences. Right ones show the same
-    animal within NEAR. recall@1: share of queries whose nearest patch is right; map: mean average precision; chance:
-    the mean share of right patches. Queries without a right patch are left out. Ties count against.
+    animal within NEAR. Queries without a right patch are left out. Ties count against.
     """
     known = np.isfinite(where).all(axis=1)
     embeddings, where, animal, sequence = embeddings[known], where[known], animal[known], sequence[known]
@@ -95,11 +113,4 @@ def retrieval(
             precision.append(float(ranking.average_precision(distance[None], right[None])[0]))
             first.append(bool(distance[right].min() < distance[~right].min(initial=np.inf)))
             chance.append(float(right.mean()))
-    if not precision:
-        return {"queries": 0}
-    return {
-        "queries": len(precision),
-        "recall@1": float(np.mean(first)),
-        "map": float(np.mean(precision)),
-        "chance": float(np.mean(chance)),
-    }
+    return Retrieval(np.array(precision), np.array(first, bool), np.array(chance))

@@ -236,7 +236,7 @@ class EmbeddingTask(Task[EmbeddingTraining]):
         figures = retrieval(*(embedder.embed(members) for members in self.pairs)) if self.pairs else {}
         for k, found in enumerate(self.held_out):
             vectors, rng = embedder.embed(found.patches), np.random.default_rng(0)
-            again = evaluate.retrieval(vectors, found.where, found.animal, found.sequence, rng, queries=500)
+            again = evaluate.retrieval(vectors, found.where, found.animal, found.sequence, rng, queries=500).means()
             figures |= {f"photos{k or ''}_{name}": again[name] for name in ("recall@1", "map") if name in again}
         return figures
 

@@ -36,7 +36,7 @@ def test_retrieval_by_hand():
     where = np.array([[0.5, 0.1], [0.51, 0.1], [0.3, 0.2], [0.3, 0.2], [0.9, 0.9]])
     animal, sequence = np.array(["Anna", "Anna", "Bert", "Bert", "Cora"]), np.array([1, 2, 1, 2, 2])
     # Angles: Anna 0 and 10 degrees; Bert 90 and 60, but Cora lies at 100, nearer to Bert's first.
-    found = evaluate.retrieval(_unit(0, 10, 90, 60, 100), where, animal, sequence, np.random.default_rng(0))
+    found = evaluate.retrieval(_unit(0, 10, 90, 60, 100), where, animal, sequence, np.random.default_rng(0)).means()
     # Queries of sequence 1: Anna 1st of 3, Bert 2nd of 3. Of sequence 2, against two: both first; Cora has none.
     assert found == {
         "queries": 4,
@@ -50,7 +50,7 @@ def test_the_body_is_round():
     """theta 0.99 and 0.01 are neighbours; the same patch of another animal, or of the same sequence, is no answer."""
     where = np.array([[0.5, 0.99], [0.5, 0.01], [0.5, 0.5], [0.5, 0.0]])
     animal, sequence = np.array(["Anna", "Anna", "Anna", "Bert"]), np.array([1, 2, 2, 2])
-    found = evaluate.retrieval(_unit(0, 5, 90, 80), where, animal, sequence, np.random.default_rng(0))
+    found = evaluate.retrieval(_unit(0, 5, 90, 80), where, animal, sequence, np.random.default_rng(0)).means()
     assert found["queries"] == 2
     assert found["recall@1"] == 1
 
@@ -58,4 +58,6 @@ def test_the_body_is_round():
 def test_nothing_to_compare():
     nothing = np.full((2, 2), np.nan)
     animal = sequence = np.array([1, 2])
-    assert evaluate.retrieval(_unit(0, 5), nothing, animal, sequence, np.random.default_rng(0)) == {"queries": 0}
+    assert evaluate.retrieval(_unit(0, 5), nothing, animal, sequence, np.random.default_rng(0)).means() == {
+        "queries": 0
+    }
