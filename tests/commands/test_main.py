@@ -28,6 +28,11 @@ def run(monkeypatch, capsys, *arguments):
         (("gallery", "enroll", "{tmp}", "--gallery", "g", "--individuals", "names.csv"), "is not a run"),
         (("codebook", "fit", "{tmp}", "--out", "{tmp}/c.safetensors"), "is not a run"),
         (("train", "segmentation", "--coco", "truth.json", "--out", "{tmp}/w.safetensors"), "Expected FILE:FOLDER"),
+        (("train", "embedding", "--seen", "run", "--out", "{tmp}/e.safetensors"), "Expected RUN:ARCHIVE"),
+        (
+            ("train", "patches", "--age", "{tmp}/a.safetensors", "--out", "{tmp}/p.safetensors"),
+            "There is no weights file",
+        ),
         (("evaluate", "run", "{tmp}", "--truth", "truth.json"), "is not a run"),
     ],
 )
