@@ -128,7 +128,7 @@ def real_patches(config: AgeTraining) -> np.ndarray:
         ]
     else:
         places = coats.draw_places((config.seed, 5), config.coats, ("placed", "reaction"), 2, PatternConfig())
-        found = [np.stack([places.member(c, rng, 0.3) for c in range(len(places)) for _ in range(4)])]
+        found = [np.stack([places.member(c, turn, rng, 0.3) for c in range(len(places)) for turn in range(4)])]
     every = np.concatenate([np.zeros((0, patches.SIZE, patches.SIZE), bool), *found])
     if len(every) < 2 * config.batch:
         raise UserError(

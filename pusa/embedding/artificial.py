@@ -94,9 +94,9 @@ class ArtificialPlaces:
     def __len__(self) -> int:
         return len(self.members)
 
-    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
-        """One member of class c, chosen by chance: (64, 64) bool. With `difficulty` it has gaps, blobs and the like."""
-        patch = self.patches[rng.choice(self.members[c])]
+    def member(self, c: int, turn: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
+        """One member of class c, at each turn the next: (64, 64) bool. With `difficulty` it has gaps and blobs."""
+        patch = self.patches[self.members[c][turn % len(self.members[c])]]
         return coats.disturb(patch, rng) if rng.random() < difficulty else patch
 
 

@@ -118,10 +118,10 @@ class DrawnPlaces:
     def __len__(self) -> int:
         return len(self.where)
 
-    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
-        """One member of class c: patch (64, 64) bool from one version of its coat, chosen by chance; see `view`."""
+    def member(self, c: int, turn: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
+        """One member of class c: patch (64, 64) bool of its coat, at each turn of the next version; see `view`."""
         coat, place = self.coats[self.where[c][0]], self.where[c][1]
-        v = int(rng.integers(len(coat.versions)))
+        v = turn % len(coat.versions)
         return view(coat.versions[v], coat.places[place] * coat.scales[v], 1 / OVERSAMPLING, difficulty, rng)
 
 

@@ -24,41 +24,46 @@ from pusa.errors import UserError
 from pusa.pattern import patches
 from pusa.records import Run
 
-STEP = 0.07  # body lengths between the middles of two places: their members, within evaluate.NEAR, do not touch
+STEP = 0.05  # body lengths between the middles of two places
+RADIUS = 0.02  # of a place: members are less apart than evaluate.NEAR, mostly, and those of two places do not touch
 AROUND = round(evaluate.GIRTH / STEP)  # places around the body
 DISTORTION = 0.4  # of what `coats.view` does to a place: most of it has happened already
 
 
 @dataclass(frozen=True)
 class SeenPlaces:
-    """Patterns (H, W) uint8 with lines OVERSAMPLING x the normal thickness, and of each class its members (n, 3):
-    number of the pattern, x and y of the middle in its pixels."""
+    """Patterns (H, W) uint8 with lines OVERSAMPLING x the normal thickness, and of each class its members by sequence,
+    each (n, 3): number of the pattern, x and y of the middle in its pixels."""
 
     patterns: list[np.ndarray]
-    members: list[np.ndarray]
+    members: list[list[np.ndarray]]
 
     def __len__(self) -> int:
         return len(self.members)
 
-    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
-        """One member of class c, chosen by chance: patch (64, 64) bool; `difficulty` 0 as it was found."""
-        number, x, y = rng.choice(self.members[c])
+    def member(self, c: int, turn: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
+        """One member of class c, at each turn of the next sequence: patch (64, 64) bool; `difficulty` 0 as found."""
+        number, x, y = rng.choice(self.members[c][turn % len(self.members[c])])
         return view(self.patterns[int(number)], np.array([x, y]), 1 / OVERSAMPLING, DISTORTION * difficulty, rng)
 
 
 def read(run: Run, archive: Path) -> SeenPlaces:
-    """The places of a run of a synthetic archive that two photos show. Raises UserError where there is none."""
+    """The places of a run of a synthetic archive that two sequences show. Raises UserError where there is none.
+
+    Two photos of one sequence are too alike: what is learnt from them does not carry over to another day.
+    """
     patterns: list[np.ndarray] = []
-    members: dict[tuple[str, int, int], list[tuple[int, float, float]]] = defaultdict(list)
+    members: dict[tuple[str, int, int], dict[str, list[tuple[int, float, float]]]] = defaultdict(dict)
     for found in _located(run, archive):
         picture, middles = _enlarged(found)
         for (s, theta), (x, y) in zip(found.where, middles, strict=True):
             if (cell := cell_of(s, theta)) is not None:
-                members[found.identity, *cell].append((len(patterns), x, y))
+                of_place = members[found.identity, *cell]
+                of_place.setdefault(found.sequence_id, []).append((len(patterns), x, y))
         patterns.append(picture)
-    several = [np.array(m) for m in members.values() if len({number for number, _, _ in m}) > 1]
+    several = [[np.array(m) for m in of_place.values()] for of_place in members.values() if len(of_place) > 1]
     if not several:
-        raise UserError(f"{run.uri} shows no place of an animal of {archive} in two photos.")
+        raise UserError(f"{run.uri} shows no place of an animal of {archive} in two sequences.")
     return SeenPlaces(patterns, several)
 
 
@@ -100,7 +105,7 @@ def cell_of(s: float, theta: float) -> tuple[int, int] | None:
         return None
     along, around = int(s / STEP), int(theta * AROUND)
     apart = np.hypot(s - (along + 0.5) * STEP, evaluate.GIRTH * (theta - (around + 0.5) / AROUND))
-    return (along, around) if apart <= evaluate.NEAR else None
+    return (along, around) if apart <= RADIUS else None
 
 
 def _enlarged(found: Located) -> tuple[np.ndarray, np.ndarray]:

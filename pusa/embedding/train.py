@@ -79,11 +79,11 @@ class SphereFace(SphereFaceLoss):
 
 
 class Places(Protocol):
-    """A source of classes, numbered from 0."""
+    """A source of classes, numbered from 0. Members of two turns in a row are as different as the source has them."""
 
     def __len__(self) -> int: ...
 
-    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray: ...
+    def member(self, c: int, turn: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ class Together:
         k = int(rng.choice(len(self.sources), p=self.shares))
         return sum(len(source) for source in self.sources[:k]) + int(rng.integers(len(self.sources[k])))
 
-    def member(self, c: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
+    def member(self, c: int, turn: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
         for source in self.sources:
             if c < len(source):
-                return source.member(c, rng, difficulty)
+                return source.member(c, turn, rng, difficulty)
             c -= len(source)
         raise IndexError(c)
 
@@ -140,8 +140,9 @@ class TrainingPatches(Dataset):
 
     def __getitem__(self, p: int) -> tuple[Tensor, int]:
         pair = np.random.default_rng((self.seed, p // 2, 0))
-        c, difficulty = self.places.pick(pair), pair.random()
-        return torch.from_numpy(self.places.member(c, np.random.default_rng((self.seed, p, 1)), difficulty))[None], c
+        c, difficulty, turn = self.places.pick(pair), pair.random(), int(pair.integers(1 << 30)) + p % 2
+        member = self.places.member(c, turn, np.random.default_rng((self.seed, p, 1)), difficulty)
+        return torch.from_numpy(member)[None], c
 
 
 def retrieval(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
@@ -161,7 +162,7 @@ def held_out_pairs(config: EmbeddingTraining) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng((config.seed, 2))
     n = min(config.validation_places, len(places))
     first, second = (
-        np.stack([places.member(c, rng, config.validation_difficulty) for c in range(n)]) for _ in range(2)
+        np.stack([places.member(c, turn, rng, config.validation_difficulty) for c in range(n)]) for turn in range(2)
     )
     return first, second
 
@@ -225,7 +226,9 @@ class EmbeddingTask(Task[EmbeddingTraining]):
         rng = np.random.default_rng((self.config.seed, 3))
         embedder = PatchEmbedder(EmbeddingConfig(device=self.config.device), network=self.network)
         classes = range(len(self.places))
-        members = [embedder.embed(np.stack([self.places.member(c, rng, 0.5) for c in classes])) for _ in range(3)]
+        members = [
+            embedder.embed(np.stack([self.places.member(c, turn, rng, 0.5) for c in classes])) for turn in range(3)
+        ]
         self.sphereface.W.copy_(torch.from_numpy(np.mean(members, axis=0)).T)
         self.modules.get_buffer("centred").fill_(True)
         equalise(self.sphereface)  # batch statistics differ between workers, and so the means

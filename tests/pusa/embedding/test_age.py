@@ -66,8 +66,8 @@ def test_a_set_is_made_again_from_seed_and_weights(trained):
     assert np.array_equal(first.patches, again.patches)
     assert not np.array_equal(first.patches, other.patches)
     assert [m.tolist() for m in first.members] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
-    member = first.member(1, np.random.default_rng(0), 0)
-    assert any(np.array_equal(member, first.patches[i]) for i in first.members[1])
+    member = first.member(1, 6, np.random.default_rng(0), 0)
+    assert np.array_equal(member, first.patches[6])  # of 4, 5, 6, 7 the one with the number 6 modulo 4
 
 
 def test_training_on_a_set(trained, tmp_path):

@@ -20,7 +20,7 @@ def places():
 
 def test_members_are_patches_with_lines_of_four_pixels(places):
     rng = np.random.default_rng(0)
-    members = np.stack([places.member(c, rng) for c in range(len(places)) for _ in range(4)])
+    members = np.stack([places.member(c, turn, rng) for c in range(len(places)) for turn in range(4)])
     assert members.shape[1:] == (64, 64)
     assert members.dtype == bool
     assert 0.1 < members.mean() < 0.45
@@ -31,7 +31,7 @@ def test_members_are_patches_with_lines_of_four_pixels(places):
 def test_same_seed_same_members(places):
     again = train.draw_places(train.EmbeddingTraining(versions=2), 0, 2)
     for c in range(len(places)):
-        first, second = (p.member(c, np.random.default_rng(c)) for p in (places, again))
+        first, second = (p.member(c, 0, np.random.default_rng(c)) for p in (places, again))
         assert np.array_equal(first, second)
 
 

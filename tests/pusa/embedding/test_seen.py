@@ -15,7 +15,7 @@ from pusa.records import Run
 from pusa.segmentation import masks
 
 W, H = 256, 128  # of photos, animals and patterns: an animal fills its photo
-MIDDLES = [(64, 64), (192, 64)]  # of the patches, in photo pixels
+MIDDLES = [(58, 64), (198, 64)]  # of the patches, in photo pixels: in the middle of places 4 and 15, s = .225 and .775
 
 
 @pytest.fixture
@@ -55,15 +55,16 @@ def folder(tmp_path):
 
 
 def test_a_class_is_a_place_of_one_animal_in_two_photos(folder):
-    """Both of Anna's places are classes, with a member in photo 1 and one in photo 2; Bert is in one photo only.
+    """Both of Anna's places are classes, with a member in sequence 1 and one in 2; Bert is in one only.
 
-    s = 64 / 256 = 0.25 is 0.005 from the middle of cell 3 (0.245), s = 0.75 is 0.015 from that of cell 10 (0.735).
+    Each sequence has one photo here; members of two turns in a row come from different sequences.
     """
     places = seen.read(Run(str(folder / "run")), folder / "archive")
     assert len(places) == 2
-    assert [m[:, 0].tolist() for m in places.members] == [[0, 1], [0, 1]]
-    assert [m[0, 1:].tolist() for m in places.members] == [[96, 96], [288, 96]]  # of a pattern 1.5 times as large
-    member = places.member(0, np.random.default_rng(0), 0)
+    assert [[m[:, 0].tolist() for m in of_place] for of_place in places.members] == [[[0], [1]], [[0], [1]]]
+    x, y = MIDDLES[0]
+    assert places.members[0][0][0, 1:].tolist() == [1.5 * x, 1.5 * y]  # of a pattern 1.5 times as large
+    member = places.member(0, 0, np.random.default_rng(0), 0)
     assert member.shape == (SIZE, SIZE)
     assert member[14:50, 14:50].all()  # the square of 40 px round the middle, 12 to 52
     assert member.mean() == pytest.approx((40 / SIZE) ** 2, abs=0.05)
@@ -72,10 +73,10 @@ def test_a_class_is_a_place_of_one_animal_in_two_photos(folder):
 @pytest.mark.parametrize(
     ("s", "theta", "expected"),
     [
-        (0.035, 0.5 / seen.AROUND, (0, 0)),  # the middle of the first place
-        (0.07, 0.5 / seen.AROUND, None),  # half way to the next one
-        (0.105, 1.5 / seen.AROUND, (1, 1)),
-        (0.105, 1.0 / seen.AROUND, None),
+        (0.025, 0.5 / seen.AROUND, (0, 0)),  # the middle of the first place
+        (0.05, 0.5 / seen.AROUND, None),  # half way to the next one
+        (0.075, 1.5 / seen.AROUND, (1, 1)),
+        (0.075, 1.0 / seen.AROUND, None),
         (np.nan, 0.5, None),  # not on an animal
     ],
 )
@@ -103,7 +104,7 @@ def test_training_on_what_was_seen(folder):
     assert len(places) == drawn + 2
     rng = np.random.default_rng(0)
     assert np.mean([places.pick(rng) >= drawn for _ in range(1000)]) == pytest.approx(0.25, abs=0.05)
-    assert places.member(drawn + 1, rng, 0)[14:50, 14:50].all()
+    assert places.member(drawn + 1, 0, rng, 0)[14:50, 14:50].all()
 
 
 def test_triplets_are_learnt_from_too(folder):
