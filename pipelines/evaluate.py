@@ -98,7 +98,10 @@ def patches(run: Run, animals: Mapping[str, Given], surface: Path) -> dict[str, 
     count = [len(s.where) for s in seen]
     vectors = np.concatenate([np.asarray(s.instance["embeddings"], np.float16).reshape(len(s.where), -1) for s in seen])
     where = np.concatenate([s.where for s in seen])
-    who, sequence = np.repeat([s.identity for s in seen], count), np.repeat([s.sequence_id for s in seen], count)
+    who, sequence = (
+        np.repeat([str(s.animal.identity) for s in seen], count),
+        np.repeat([s.sequence_id for s in seen], count),
+    )
     rng = np.random.default_rng(0)
     keep = rng.permutation(len(vectors))[:MAX_PATCHES]
     figures = patch_places.retrieval(vectors[keep], where[keep], who[keep], sequence[keep], rng).means()

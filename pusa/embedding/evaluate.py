@@ -29,7 +29,7 @@ class Located:
     patches in photo pixels, `where` (n, 2) is where they lie on the body."""
 
     instance: dict[str, Any]
-    identity: str
+    animal: Given
     sequence_id: str
     boxes: np.ndarray
     where: np.ndarray
@@ -46,7 +46,7 @@ def located(run: Run, animals: Mapping[str, Given], surface: Path, fields: Seque
                     continue
                 boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
                 where = places(boxes, surface / f"{animal.id}.png", (int(animal.box[0]), int(animal.box[1])))
-                yield Located(instance, animal.identity, sequence_id, boxes, where)
+                yield Located(instance, animal, sequence_id, boxes, where)
 
 
 def places(boxes: np.ndarray, surface: Path, corner: tuple[int, int]) -> np.ndarray:

@@ -21,12 +21,16 @@ from pusa.embedding.coats import OVERSAMPLING, view
 from pusa.embedding.embed import patches_of
 from pusa.embedding.evaluate import Located
 from pusa.errors import UserError
-from pusa.pattern import patches
+from pusa.exchange import Given
+from pusa.pattern import evaluate as pattern_lines
+from pusa.pattern import extract, patches
 from pusa.records import Run
 
 STEP = 0.05  # body lengths between the middles of two places
 RADIUS = 0.02  # of a place: members are less apart than evaluate.NEAR, mostly, and those of two places do not touch
 AROUND = round(evaluate.GIRTH / STEP)  # places around the body
+AGREEMENT = 0.8  # F1 of lines, of an extracted patch with the true rings
+THICKNESS = 4.0  # px, of lines in a patch
 DISTORTION = 0.4  # of what `coats.view` does to a place: most of it has happened already
 
 
@@ -50,17 +54,26 @@ class SeenPlaces:
 def read(run: Run, archive: Path) -> SeenPlaces:
     """The places of a run of a synthetic archive that two sequences show. Raises UserError where there is none.
 
-    Two photos of one sequence are too alike: what is learnt from them does not carry over to another day.
+    Two photos of one sequence are too alike: what is learnt from them does not carry over to another day. Members are
+    the true rings in each photo, and what was extracted of them, where it is right: what is not cannot be learnt, but
+    keeps a network from learning.
     """
     patterns: list[np.ndarray] = []
     members: dict[tuple[str, int, int], dict[str, list[tuple[int, float, float]]]] = defaultdict(dict)
     for found in _located(run, archive):
-        picture, middles = _enlarged(found)
-        for (s, theta), (x, y) in zip(found.where, middles, strict=True):
+        rings = Path(archive) / "truth" / "rings" / f"{found.animal.id}.png"
+        true = pattern_lines.true_rings(found.instance["crop_box"], rings, _corner(found.animal))
+        true, extracted = (_enlarged(p, found) for p in (true, photo_files.decode_mask_png(found.instance["pattern"])))
+        x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
+        middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)
+        middles *= (true.shape[1] / (x1 - x0), true.shape[0] / (y1 - y0))
+        right = agreement(extracted, true, middles) >= AGREEMENT
+        for (s, theta), (x, y), is_right in zip(found.where, middles, right, strict=True):
             if (cell := cell_of(s, theta)) is not None:
-                of_place = members[found.identity, *cell]
-                of_place.setdefault(found.sequence_id, []).append((len(patterns), x, y))
-        patterns.append(picture)
+                of_place = members[str(found.animal.identity), *cell].setdefault(found.sequence_id, [])
+                of_place += [(len(patterns) + k, x, y) for k in ((0, 1) if is_right else (0,))]
+        for lines in (thickened(true), extracted):
+            patterns.append(cv2.GaussianBlur(lines.astype(np.uint8) * 255, (0, 0), 0.7))
     several = [[np.array(m) for m in of_place.values()] for of_place in members.values() if len(of_place) > 1]
     if not several:
         raise UserError(f"{run.uri} shows no place of an animal of {archive} in two sequences.")
@@ -94,7 +107,7 @@ def sample(run: Run, archive: Path, limit: int, rng: np.random.Generator) -> See
     return SeenPatches(
         np.concatenate([patches_of(f.instance) for f in found])[keep],
         np.concatenate([f.where for f in found])[keep],
-        np.repeat([f.identity for f in found], count)[keep],
+        np.repeat([str(f.animal.identity) for f in found], count)[keep],
         np.repeat([f.sequence_id for f in found], count)[keep],
     )
 
@@ -108,12 +121,41 @@ def cell_of(s: float, theta: float) -> tuple[int, int] | None:
     return (along, around) if apart <= RADIUS else None
 
 
-def _enlarged(found: Located) -> tuple[np.ndarray, np.ndarray]:
-    """The stored pattern, (H, W) uint8, where a patch has 64 x OVERSAMPLING px, and the middles (n, 2) of patches."""
-    x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
+def thickened(true: np.ndarray) -> np.ndarray:
+    """True rings (H, W) bool with lines as thick as extracted ones are at this scale."""
+    more = round(THICKNESS * OVERSAMPLING - extract.thickness(true)) if true.any() else 0
+    return cv2.dilate(true.astype(np.uint8), np.ones((more + 1, more + 1), np.uint8)) > 0 if more > 0 else true
+
+
+def agreement(found: np.ndarray, true: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """F1 of lines (n,) within each patch around `middles` (n, 2), of two patterns (H, W) bool with lines of 6 px."""
+    tolerance = pattern_lines.TOLERANCE * OVERSAMPLING
+
+    def share_near(lines: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Of the pixels of `lines` in each patch the share that lies near `others`."""
+        distance = cv2.distanceTransform((~others).astype(np.uint8), cv2.DIST_L2, 3) if others.any() else np.inf
+        hits = _sums(lines & (distance <= tolerance), middles)
+        return hits / np.maximum(_sums(lines, middles), 1)
+
+    precision, recall = share_near(found, true), share_near(true, found)
+    return 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+
+
+def _sums(mask: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """White pixels (n,) of a mask in each patch."""
+    half = patches.SIZE * OVERSAMPLING / 2
+    total = cv2.integral(mask.astype(np.uint8))
+    x0, y0 = np.rint(middles - half).astype(int).clip(0, np.array(mask.shape[::-1])).T
+    x1, y1 = np.rint(middles + half).astype(int).clip(0, np.array(mask.shape[::-1])).T
+    return (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]).astype(float)
+
+
+def _corner(animal: Given) -> tuple[int, int]:
+    return int(animal.box[0]), int(animal.box[1])
+
+
+def _enlarged(pattern: np.ndarray, found: Located) -> np.ndarray:
+    """A pattern on the pixels of the crop box as (H, W) bool on which a patch has 64 x OVERSAMPLING px."""
     _, size = patches.from_photo(found.boxes, found.instance["crop_box"])
     width, height = (max(1, round(length * OVERSAMPLING)) for length in size)
-    pattern = patches.resize(photo_files.decode_mask_png(found.instance["pattern"]), (width, height))
-    middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)
-    middles *= (width / (x1 - x0), height / (y1 - y0))
-    return cv2.GaussianBlur(pattern.astype(np.uint8) * 255, (0, 0), 0.7), middles
+    return patches.resize(pattern, (width, height))

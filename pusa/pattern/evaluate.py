@@ -141,14 +141,9 @@ def measure(extractor: PatternExtractor, examples: Sequence[Example]) -> dict[st
     return scores(examine(unet_maps(extractor, examples), examples, extractor.config).counts.sum(axis=0))
 
 
-def instance_counts(instance: dict[str, Any], rings: Path, corner: tuple[int, int], side: int = 512) -> np.ndarray:
-    """`line_counts` of an instance's stored pattern against the ring mask of a file.
-
-    At the scale of the network's input (longer side `side`), so that the tolerance means the same near and far.
-
-    instance: crop_box and pattern (PNG; None: nothing found). corner: x, y of the mask's upper left pixel in the photo.
-    """
-    x0, y0, x1, y1 = (int(v) for v in instance["crop_box"])
+def true_rings(crop_box: Sequence[int], rings: Path, corner: tuple[int, int]) -> np.ndarray:
+    """The true rings on the pixels of a crop box, (h, w) bool; corner: x, y of the file's upper left pixel."""
+    x0, y0, x1, y1 = (int(v) for v in crop_box)
     true = photo_files.decode_mask_png(rings.read_bytes())
     there = np.zeros((y1 - y0, x1 - x0), bool)
     # The true mask's box and the crop's overlap, but neither holds the other.
@@ -157,6 +152,17 @@ def instance_counts(instance: dict[str, Any], rings: Path, corner: tuple[int, in
     there[top - y0 : bottom - y0, left - x0 : right - x0] = true[
         top - corner[1] : bottom - corner[1], left - corner[0] : right - corner[0]
     ]
+    return there
+
+
+def instance_counts(instance: dict[str, Any], rings: Path, corner: tuple[int, int], side: int = 512) -> np.ndarray:
+    """`line_counts` of an instance's stored pattern against the ring mask of a file.
+
+    At the scale of the network's input (longer side `side`), so that the tolerance means the same near and far.
+
+    instance: crop_box and pattern (PNG; None: nothing found). corner: x, y of the mask's upper left pixel in the photo.
+    """
+    there = true_rings(instance["crop_box"], rings, corner)
     found = np.zeros_like(there) if instance["pattern"] is None else photo_files.decode_mask_png(instance["pattern"])
     factor = side / max(there.shape)
     size = (max(1, round(there.shape[1] * factor)), max(1, round(there.shape[0] * factor)))

@@ -26,7 +26,8 @@ def folder(tmp_path):
     surface[..., 0] = np.arange(W // 2) * 255 // (W // 2)
     surface[..., 1] = round(255 * (seen.AROUND // 2 + 0.5) / seen.AROUND)
     surface[..., 2] = 255
-    (tmp_path / "archive" / "truth" / "surface").mkdir(parents=True)
+    for name in ("surface", "rings"):
+        (tmp_path / "archive" / "truth" / name).mkdir(parents=True)
     rows, annotations = [], []
     for k, (name, circles) in enumerate([("Anna", 0), ("Anna", 0), ("Bert", 1)], 1):
         pattern = rng.random((H, W)) < 0.02
@@ -46,6 +47,8 @@ def folder(tmp_path):
         annotations.append({"id": k, "image_id": k, "category_id": 1, "bbox": [0, 0, W, H], "area": W * H,
                             "segmentation": rle, "iscrowd": 0, "identity": name})  # fmt: skip
         Image.fromarray(surface).save(tmp_path / "archive" / "truth" / "surface" / f"{k}.png")
+        rings = pattern if k == 1 else ~pattern  # of the second photo nothing was extracted as it is
+        (tmp_path / "archive" / "truth" / "rings" / f"{k}.png").write_bytes(photos.encode_mask_png(rings))
     images = [{"id": k, "file_name": f"{k}.jpg", "width": W, "height": H} for k in (1, 2, 3)]
     coco = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "seal"}]}
     (tmp_path / "archive" / "truth" / "instances.json").write_text(json.dumps(coco))
@@ -57,17 +60,19 @@ def folder(tmp_path):
 def test_a_class_is_a_place_of_one_animal_in_two_photos(folder):
     """Both of Anna's places are classes, with a member in sequence 1 and one in 2; Bert is in one only.
 
-    Each sequence has one photo here; members of two turns in a row come from different sequences.
+    Each sequence has one photo here: patterns 0 and 1 are the true and the extracted one of the first, 2 and 3 of the
+    second, where the extracted one is wrong and left out.
     """
     places = seen.read(Run(str(folder / "run")), folder / "archive")
     assert len(places) == 2
-    assert [[m[:, 0].tolist() for m in of_place] for of_place in places.members] == [[[0], [1]], [[0], [1]]]
+    assert [[m[:, 0].tolist() for m in of_place] for of_place in places.members] == [[[0, 1], [2]], [[0, 1], [2]]]
     x, y = MIDDLES[0]
     assert places.members[0][0][0, 1:].tolist() == [1.5 * x, 1.5 * y]  # of a pattern 1.5 times as large
     member = places.member(0, 0, np.random.default_rng(0), 0)
     assert member.shape == (SIZE, SIZE)
     assert member[14:50, 14:50].all()  # the square of 40 px round the middle, 12 to 52
     assert member.mean() == pytest.approx((40 / SIZE) ** 2, abs=0.05)
+    assert not places.member(0, 1, np.random.default_rng(0), 0)[14:50, 14:50].any()  # the next sequence
 
 
 @pytest.mark.parametrize(
@@ -105,6 +110,25 @@ def test_training_on_what_was_seen(folder):
     rng = np.random.default_rng(0)
     assert np.mean([places.pick(rng) >= drawn for _ in range(1000)]) == pytest.approx(0.25, abs=0.05)
     assert places.member(drawn + 1, 0, rng, 0)[14:50, 14:50].all()
+
+
+def test_agreement_by_hand():
+    """Bars of 6 px, 400 px apart: 3 px beside counts as right (the tolerance at this scale), 4 px does not."""
+    true = np.zeros((96, 800), bool)
+    true[:, 45:51] = true[:, 445:451] = True
+    middles = np.array([[48, 48], [448, 48]])
+    found = np.zeros_like(true)
+    found[:, 45:51] = True  # right in the first patch, nothing in the second
+    assert seen.agreement(found, true, middles).tolist() == pytest.approx([1, 0])
+    found[:, 452:458] = True  # of its 6 columns those at distances 2 and 3 from column 450; of the true, 449 and 450
+    assert seen.agreement(found, true, middles).tolist() == pytest.approx([1, 1 / 3], abs=0.01)
+
+
+def test_true_rings_are_drawn_as_thick_as_extracted_ones():
+    thin = np.zeros((60, 60), bool)
+    thin[:, 29:31] = True
+    assert seen.thickened(thin).sum(axis=1).tolist() == [6] * 60
+    assert not seen.thickened(np.zeros((5, 5), bool)).any()
 
 
 def test_triplets_are_learnt_from_too(folder):
