@@ -11,7 +11,10 @@ import typer
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to write: new, empty, or begun with the same settings.")],
     preset: Annotated[
-        str, typer.Option(help="demo, train, test-shifted, hard, paper, paper-grouping or paper-segmentation.")
+        str,
+        typer.Option(
+            help="demo, train, train-returning, test-shifted, hard, paper, paper-grouping, paper-segmentation."
+        ),
     ] = "demo",
     config: Annotated[Path | None, typer.Option(help="YAML with settings of your own, in place of a preset.")] = None,
     photos: Annotated[int | None, typer.Option(help="Photos in all.")] = None,

@@ -175,6 +175,7 @@ class EmbeddingTask(Task[EmbeddingTraining]):
         self.places = places_of(config)
         self.pairs = held_out_pairs(config) if config.coats and config.validation_places else None
         rng = np.random.default_rng((config.seed, 4))
+        self.best = "photos_map" if config.validation else None
         share = config.validation_patches // max(len(config.validation), 1)
         self.held_out = [seen.sample(Run(str(run)), archive, share, rng) for run, archive in config.validation]
         torch.manual_seed(config.seed)
