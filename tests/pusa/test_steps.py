@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from pusa import steps
+from pusa.config import has_bfloat16
 from pusa.errors import UserError
 from pusa.steps import StepConfig, Task, run
 
@@ -145,3 +146,18 @@ def test_items_of_workers(monkeypatch):
         order = steps.order_of(100, 2)
         orders.append([next(order) for _ in range(4)])
     assert orders == [[100, 101, 106, 107], [102, 103, 108, 109], [104, 105, 110, 111]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "dtype"),
+    [
+        (True, torch.bfloat16),
+        (False, torch.float32),
+        (None, torch.bfloat16 if has_bfloat16(torch.device("cpu")) else torch.float32),  # as this machine computes
+    ],
+)
+def test_number_type_of_a_training(tmp_path, wanted, dtype):
+    task = Fit(settings(tmp_path / "w.safetensors", bfloat16=wanted))
+    with task.autocast():
+        assert task.layer(torch.ones(1, 1)).dtype == dtype
+    assert task.layer.weight.dtype == torch.float32  # what is trained stays exact
