@@ -1,9 +1,9 @@
 """Patterns learnt from one kind of rings, measured on another: the paper trained on Saimaa seals and read Ladoga seals.
 
-    python benchmarks/transfer.py OUT [MINUTES]
+    python benchmarks/transfer.py OUT [STEPS]
 
 Draws archives of renderer A whose animals all have rings of one model (placed, reaction): 400 photos to train on, 60 of
-other animals to measure on; trains a U-Net of 8 base channels on each for so many minutes (8); prints F1 of lines
+other animals to measure on; trains a U-Net of 8 base channels on each for so many steps (1000); prints F1 of lines
 (2 px) of both on both, at the best of five thresholds on its own training archive.
 """
 
@@ -28,15 +28,17 @@ SIZES = {"train": {"photos": 400, "sequences": 80, "individuals": 160, "seed": 1
          "test": {"photos": 60, "sequences": 12, "individuals": 30, "seed": 12}}  # fmt: skip
 
 
-def main(out: Path, minutes: str) -> None:
+def main(out: Path, steps: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
+    training = out / "training.yaml"
+    training.write_text(f"steps: {steps}\n")
     for model in MODELS:
         for part, sizes in SIZES.items():
             settings = out / f"{model}-{part}.yaml"
             settings.write_text(yaml.safe_dump(PLAN | sizes | {"look": {"ring_models": [model]}}))
             pusa("synth", str(out / f"{model}-{part}"), "--config", str(settings))
         pusa("train", "pattern", "--archive", str(out / f"{model}-train"), "--out", str(out / f"{model}.safetensors"),
-             "--minutes", minutes)  # fmt: skip
+             "--config", str(training))  # fmt: skip
     table = Table("trained on", *(f"F1 on {model}" for model in MODELS))
     tests = {model: data.read(out / f"{model}-test", 512, 0, 200, 0) for model in MODELS}
     for trained in MODELS:
@@ -66,4 +68,4 @@ def pusa(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "8")
+    main(Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "1000")
