@@ -4,8 +4,8 @@
 
 RUN: a synthetic ARCHIVE processed with its true masks (`--instances`). Encounters are the true ones. Patches,
 embedding, codebook and ranking are the starter's, once on the patterns of the run, once on the rings as the renderer
-drew them in each photo, visible or not. Leave one sequence out; also by how well a person sees the rings (`ring_clarity`: of the
-better of the encounter's crops, and of the best other encounter of that individual, the smaller).
+drew them in each photo, visible or not. Leave one sequence out; also by how well a person sees the rings
+(`ring_clarity`: of the encounter's best crop, and of the individual's best other encounter, the smaller).
 """
 
 from __future__ import annotations
