@@ -70,7 +70,9 @@ class PatchEmbedder:
         vectors = np.zeros((len(found), DIMENSIONS), np.float32)
         for start in range(0, len(found), self.config.batch):
             x = torch.from_numpy(found[start : start + self.config.batch, None]).to(self.device, self.dtype)
-            vectors[start : start + len(x)] = self.network(x).cpu().numpy()
+            # Few sizes of batch: kernels are made, and kept in memory, for each (oneDNN, cuDNN).
+            padded = torch.cat((x, x.new_zeros(-len(x) % 32, *x.shape[1:])))
+            vectors[start : start + len(x)] = self.network(padded)[: len(x)].cpu().numpy()
         return vectors
 
 
