@@ -9,17 +9,17 @@ the CPU time beside it; float32 and bfloat16 take turns. The F1 of lines shows w
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from timing import best_of
 
 from pusa.pattern import data, extract
 from pusa.pattern.evaluate import measure
 from pusa.pattern.extract import PatternConfig, PatternExtractor
 
-CROPS, ROUNDS = 24, 5
+CROPS = 24
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -54,19 +54,6 @@ def extractor(dtype: torch.dtype) -> PatternExtractor:
     made = PatternExtractor(PatternConfig(device="cpu", batch=1))
     made.dtype, made.network = dtype, made.network.to(dtype)
     return made
-
-
-def best_of(jobs: dict[str, Callable[[], object]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Wall seconds and CPU seconds of each job's best round, after one round to warm up."""
-    wall, cpu = dict.fromkeys(jobs, float("inf")), dict.fromkeys(jobs, float("inf"))
-    for turn in range(ROUNDS + 1):
-        for name, job in jobs.items():
-            began, began_cpu = time.perf_counter(), time.process_time()
-            job()
-            if turn:
-                wall[name] = min(wall[name], time.perf_counter() - began)
-                cpu[name] = min(cpu[name], time.process_time() - began_cpu)
-    return wall, cpu
 
 
 if __name__ == "__main__":

@@ -122,6 +122,7 @@ def embedding(
     ] = [],  # noqa: B006
     artificial: Annotated[list[Path], typer.Option(help="Set of artificial patches: learn from it too.")] = [],  # noqa: B006
     validation: Annotated[list[str], typer.Option(help="RUN:ARCHIVE held out; measured after each epoch.")] = [],  # noqa: B006
+    paper: Annotated[bool, typer.Option("--paper", help="The paper's network and schedule, on --artificial.")] = False,
     start: Start = None,
     minutes: Minutes = None,
     config: Settings = None,
@@ -129,13 +130,14 @@ def embedding(
     workers: Workers = 1,
 ) -> None:
     """Train the patch network on coats drawn for it, and on the patches of processed synthetic archives."""
-    from pusa.embedding.train import EmbeddingTraining, loop
+    from pusa.embedding.train import PAPER, EmbeddingTraining, loop
 
     expected = "RUN:ARCHIVE, a run and the synthetic archive that it processed"
     pairs = {
         name: [_pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
     }
     flags = pairs | {"artificial": [str(path.resolve()) for path in artificial]}
+    flags |= PAPER.model_dump(exclude_unset=True) if paper else {}
     _train((EmbeddingTraining, loop), config, out, workers, **flags, start=start, minutes=minutes, seed=seed)
 
 

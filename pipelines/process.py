@@ -10,12 +10,10 @@ do the same, but their filter wants a whole CPU and 1 GiB beside the pools: on t
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import pyarrow.compute as pc
 
 from pipelines import cluster
 from pipelines.index import IndexConfig, Summary, index
+from pipelines.write import PhotoWriter
 from pusa import __version__, exchange, records, weights
 from pusa.config import Config
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
@@ -69,9 +68,9 @@ Report = Callable[[Progress], None]
 
 
 def begin(archive: str, out: str, config: ProcessConfig, given: str | None = None, command: str = "") -> Summary | None:
-    """Starts a run: indexes the archive and writes the manifest. Where the run was begun before, nothing is indexed
-    again,
-    so that shards stay what they were, and the result is None.
+    """Starts a run: indexes the archive and writes the manifest.
+
+    Where the run was begun before, nothing is indexed again: shards stay what they were, and the result is None.
 
     `given` is a COCO or MegaDetector file in place of the detector. `command` is what resumes the run. Raises UserError
     where the run was begun with other settings or weights: results hold for these, never for a name alone.
@@ -162,8 +161,15 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
             batch_format="pyarrow",
             **share.options,
         )
-    write = partial(commit, out=run.uri)
-    stream = stream.map_batches(write, batch_size=size, batch_format="pyarrow", num_cpus=share.cpus / 2)
+    stream = stream.map_batches(
+        PhotoWriter,
+        fn_constructor_kwargs={"out": run.uri},
+        batch_size=size,
+        batch_format="pyarrow",
+        # Actors, not tasks: Ray takes ever another process for a task, and keeps those before.
+        compute=ray.data.ActorPoolStrategy(size=share.actors),
+        num_cpus=share.cpus / 2 / share.actors,
+    )
     for row in stream.iter_rows():  # one a block
         progress.done += row["photos"]
         progress.instances += row["instances"]
@@ -172,19 +178,6 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         report(progress)
         stop_if_systematic(progress)
     verify(run, set(index["photo_id"].to_pylist()))
-
-
-def commit(photos: pa.Table, out: str) -> pa.Table:
-    """Writes a block of photos into the run and returns one row of counts."""
-    photos = photos.cast(records.PHOTOS)
-    name = hashlib.blake2b("".join(photos["photo_id"].to_pylist()).encode(), digest_size=8).hexdigest()
-    Run(out).write("photos", photos, name)
-    errors = photos.filter(pc.equal(photos["status"], "error"))["error"].to_pylist()
-    instances = pc.sum(pc.list_value_length(photos["instances"])).as_py() or 0
-    return pa.Table.from_pylist([{"photos": len(photos), "instances": instances, "errors": errors}], _COUNTS)
-
-
-_COUNTS = pa.schema({"photos": pa.int64(), "instances": pa.int64(), "errors": pa.list_(pa.string())})
 
 
 def stop_if_systematic(progress: Progress) -> None:

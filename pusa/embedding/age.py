@@ -156,6 +156,7 @@ class AgeTask(Task[AgeTraining]):
         self.modules = nn.ModuleDict({"generator": self.generator, "encoder": self.encoder})
         if config.start is not None:
             weights.load_into(self.modules, stored)
+        self.modules.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.Adam(self.modules.parameters(), betas=(0.5, 0.999))
 
     def data(self) -> Dataset:
@@ -166,7 +167,7 @@ class AgeTask(Task[AgeTraining]):
 
     def loss(self, batch: Any, progress: float) -> dict[str, Tensor]:
         """The encoder's."""
-        x = batch.to(self.device)
+        x = batch.to(self.device).contiguous(memory_format=torch.channels_last)
         with self.autocast():
             z = self.encoder(x)
             again = self.generator(z)

@@ -93,10 +93,12 @@ class PatchNetwork(nn.Module):
     `width`: channels of the first stage, doubled at each of four: 64 = ResNet-18, 32 = half width; a multiple of 8.
     `stem_stride`, `last_stride`: of the first convolution and of stage 4. ResNet-18's 2 and 2 leave a patch of 64 px a
     map of 2 x 2 at the end; `last_stride` 1 keeps 4 x 4, `stem_stride` 1 doubles the maps of all stages.
+    `input_size`: px, to which patches are scaled before the first convolution.
     """
 
-    def __init__(self, width: int = 64, stem_stride: int = 2, last_stride: int = 2) -> None:
+    def __init__(self, width: int = 64, stem_stride: int = 2, last_stride: int = 2, input_size: int = 64) -> None:
         super().__init__()
+        self.input_size = input_size
         if width % 8:  # also because oneDNN 3's strided 1x1 convolution of 4 channels, channels last, corrupts memory
             raise UserError(f"The width of the patch network is {width}; expected a multiple of 8, such as 32 or 64.")
         widths = [width * 2**i for i in range(4)]
@@ -115,6 +117,8 @@ class PatchNetwork(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.input_size:
+            x = F.interpolate(x, (self.input_size, self.input_size), mode="bilinear")
         x = soft_pool(F.relu(self.bn1(self.conv1(x)), inplace=True))
         x = self.stages[1](self.stages[0](x))
         x = self.attention3(self.stages[2](x))

@@ -61,9 +61,9 @@ class EmbeddingTraining(StepConfig):
     scale: float = 16.0  # of the cosines in the softmax; vectors have length 1, not the free length of the paper
 
 
-# 100 classes, 10,000 patches, 5 epochs in batches of 32. Made for a network that is trained already: not from scratch.
+# Five epochs of AGE's 10,000 patches in batches of 32. Made for a network that is trained already: not from scratch.
 PAPER = EmbeddingTraining(
-    coats=15, network={"width": 64}, steps=1563, epoch_steps=313, batch=32, learning_rate=1e-5, schedule="drop",
+    coats=0, network={"width": 64}, steps=1563, epoch_steps=313, batch=32, learning_rate=1e-5, schedule="drop",
     margin_share=1, margin_warm_up=0, pretraining=0,
 )  # fmt: skip
 

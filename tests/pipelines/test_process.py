@@ -22,12 +22,12 @@ from pipelines.process import (
     Progress,
     ShardEncoder,
     begin,
-    commit,
     mark_duplicates,
     process,
     stop_if_systematic,
     verify,
 )
+from pipelines.write import PhotoWriter
 from pusa import records
 from pusa.config import load_config
 from pusa.embedding.embed import PatchEmbedder
@@ -61,7 +61,7 @@ def test_share_never_asks_for_more_than_there_is(stages, cpus, gpus, actors):
     share = cluster.share(stages, cpus, gpus)
     assert share.actors == actors
     assert stages * share.actors * share.gpus <= gpus
-    # The commit tasks take half a share beside the pools: without room for one, the run would wait for ever.
+    # The writers take half a share together, beside the pools: without room for one, the run would wait for ever.
     assert stages * share.actors * share.cpus + share.cpus / 2 <= cpus
 
 
@@ -115,7 +115,7 @@ def test_a_photo_that_was_written_twice_is_kept_once(tmp_path):
 
 def test_the_same_block_overwrites_itself(tmp_path):
     block = rows({"photo_id": "1"}, {"photo_id": "2", "status": "error", "error": "empty"})
-    counts = [commit(block, str(tmp_path)).to_pylist() for _ in range(2)]
+    counts = [PhotoWriter(str(tmp_path))(block).to_pylist() for _ in range(2)]
     assert counts[0] == counts[1] == [{"photos": 2, "instances": 0, "errors": ["empty"]}]
     assert len(Run(str(tmp_path)).read("photos")) == 2
 

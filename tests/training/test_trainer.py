@@ -1,10 +1,15 @@
-"""The shell around every training, with a loop that only counts."""
+"""The shell around every training: with a loop that only counts, and with one that trains and is killed."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
+import torch
 
+from pusa import weights
 from pusa.config import Config
+from pusa.embedding import train
 from training.trainer import fit
 
 
@@ -56,3 +61,39 @@ def test_several_workers_share_a_training(cluster, tmp_path):
     config = Counting(epochs=1, log=tmp_path / "shares")
     fit(sharing, config, tmp_path / "run", workers=2)
     assert sorted(config.log.read_text().splitlines()) == ["0 of 2: 3", "1 of 2: 3"]
+
+
+TINY = {"coats": 2, "network": {"width": 8}, "versions": 2, "validation_places": 0, "steps": 6, "epoch_steps": 2,
+        "batch": 8, "workers": 0, "device": "cpu"}  # fmt: skip
+
+
+def killed(config, report, resume=None):
+    """The training of the patch network; its process is killed once, in mid-run, one step after a checkpoint."""
+    mark = config.out.with_suffix(".killed")
+
+    class Dying(train.EmbeddingTask):
+        def step(self, batch, progress):
+            parts = super().step(batch, progress)
+            with config.out.with_suffix(".steps").open("a") as log:
+                log.write(f"{progress * config.steps:.0f}\n")
+            if progress * config.steps > 4.5 and not mark.exists():
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return parts
+
+    train.run(Dying(config), report, resume)
+
+
+def test_a_killed_worker_costs_what_was_done_since_the_checkpoint(cluster, tmp_path):
+    config = train.EmbeddingTraining(**TINY, out=tmp_path / "killed.safetensors")
+    fit(killed, config, tmp_path / "run")
+    assert config.out.with_suffix(".killed").exists()
+    steps = [int(step) for step in config.out.with_suffix(".steps").read_text().split()]
+    assert steps[:6] == [0, 1, 2, 3, 4, 5]
+    assert steps[6:] in ([4, 5], [2, 3, 4, 5])  # the last checkpoint, or the one before, as far as Ray had noted it
+    undisturbed = config.model_copy(update={"out": tmp_path / "undisturbed.safetensors"})
+    undisturbed.out.with_suffix(".killed").touch()
+    fit(killed, undisturbed, tmp_path / "run")
+    first, second = (weights.load(str(c.out), "embedding").tensors for c in (config, undisturbed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

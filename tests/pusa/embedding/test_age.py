@@ -70,11 +70,18 @@ def test_a_set_is_made_again_from_seed_and_weights(trained):
     assert np.array_equal(member, first.patches[6])  # of 4, 5, 6, 7 the one with the number 6 modulo 4
 
 
-def test_training_on_a_set(trained, tmp_path):
-    config = train.EmbeddingTraining(
-        coats=0, artificial=(trained[0] / "set.safetensors",), network={"width": 8}, steps=2, epoch_steps=2, batch=4,
-        workers=0, device="cpu", out=tmp_path / "e.safetensors",
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"coats": 0},
+        train.PAPER.model_dump(exclude_unset=True),  # the paper's schedule: full margin at once, by steps
+    ],
+)
+def test_training_on_a_set(trained, tmp_path, settings):
+    config = train.EmbeddingTraining(**settings | {
+        "artificial": (trained[0] / "set.safetensors",), "network": {"width": 8}, "steps": 2, "epoch_steps": 2,
+        "batch": 4, "workers": 0, "device": "cpu", "out": tmp_path / "e.safetensors",
+    })  # fmt: skip
     reports = []
     train.loop(config, lambda m, c: reports.append(m))
     assert np.isfinite(reports[0]["loss"])

@@ -56,7 +56,9 @@ def test_attention_starts_as_identity_and_then_follows_the_formula():
     torch.testing.assert_close(block(x), x + block.v(mixed.view(2, 4, 3, 5)))
 
 
-@pytest.mark.parametrize("settings", [{}, {"last_stride": 1}, {"stem_stride": 1}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"last_stride": 1}, {"stem_stride": 1}, {"input_size": 96}, {"input_size": 32}]
+)
 def test_vectors_have_length_one(settings):
     torch.manual_seed(0)
     network = PatchNetwork(width=8, **settings).eval()
@@ -64,6 +66,15 @@ def test_vectors_have_length_one(settings):
         vectors = network(torch.stack([torch.zeros(1, 64, 64), torch.ones(1, 64, 64)]))  # constant patches too
     assert vectors.shape == (2, 512)
     torch.testing.assert_close(vectors.norm(dim=1), torch.ones(2))
+
+
+def test_patches_are_scaled_in_bfloat16_too():
+    torch.manual_seed(0)
+    network = PatchNetwork(width=8, input_size=96).eval()
+    patches = (torch.rand(4, 1, 64, 64) < 0.3).float()
+    with torch.inference_mode():
+        exact, fast = network(patches), network.bfloat16()(patches.bfloat16())
+    assert (exact * fast.float()).sum(dim=1).min() > 0.98  # cosine
 
 
 def test_full_width_has_the_residual_part_of_resnet_18():
