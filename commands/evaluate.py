@@ -18,12 +18,15 @@ def run_(
     run: RunFolder,
     truth: Truth,
     gallery: Annotated[str | None, typer.Option(help="Measure the identification against this gallery, too.")] = None,
+    verify: Annotated[bool, typer.Option(help="Measure it with the key points of `pusa identify`, too.")] = True,
 ) -> None:
     """Detection, grouping and identification of a labelled archive."""
     from pipelines.evaluate import evaluate_run
+    from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    _print(f"{run} against {truth}", evaluate_run(Run(run), truth, gallery))
+    figures = evaluate_run(Run(run), truth, gallery, verification=VerifyConfig() if verify else None)
+    _print(f"{run} against {truth}", figures)
 
 
 @app.command()
@@ -31,15 +34,17 @@ def sightings(
     run: RunFolder,
     truth: Truth,
     codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
+    verify: Annotated[bool, typer.Option(help="Measure it with key points, too.")] = True,
 ) -> None:
     """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
     import numpy as np
 
     from pipelines.evaluate import evaluate_sightings
     from pusa import ranking
+    from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    found = evaluate_sightings(Run(run), truth, codebook)
+    found = evaluate_sightings(Run(run), truth, codebook, VerifyConfig() if verify else None)
     figures: dict[str, Any] = {name: found.pop(name) for name in ("photos", "individuals", "without_pattern")}
     for level, queries in found.items():
         figures |= {f"queries {level}": len(queries.ranks), f"dropped {level} (no true match)": queries.dropped}

@@ -11,14 +11,16 @@ def identify(
     run: Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")],
     gallery: Annotated[str, typer.Option(help="Folder of the gallery: local, s3:// or gs://.")],
     top: Annotated[int, typer.Option(min=1, help="Candidates of each encounter.")] = 5,
+    verify: Annotated[bool, typer.Option(help="Compare key points of the nearest ones' pictures, too.")] = True,
 ) -> None:
     """Compare the encounters of a run with the individuals of a gallery."""
     from rich.console import Console
 
     from pipelines.identify import identify as run_identify
+    from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    counts = run_identify(Run(run), gallery, top)
+    counts = run_identify(Run(run), gallery, top, VerifyConfig() if verify else None)
     console = Console(highlight=False)
     console.print(
         f"{counts['compared']} of {counts['encounters']} encounters compared with {counts['individuals']} individuals; "

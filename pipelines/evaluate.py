@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from pipelines.identify import Verification, crops_of, features
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -18,6 +20,7 @@ from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
 from pusa.gallery.store import Gallery
+from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.pattern import evaluate as pattern_lines
 from pusa.photos import normal_path
 from pusa.records import Run
@@ -27,14 +30,19 @@ MAX_PATCHES = 40_000  # of an archive that are compared with each other: 41 MB o
 
 
 def evaluate_run(
-    run: Run, truth_file: str, gallery_uri: str | None = None, tops: tuple[int, ...] = (1, 3, 5)
+    run: Run,
+    truth_file: str,
+    gallery_uri: str | None = None,
+    tops: tuple[int, ...] = (1, 3, 5),
+    verification: VerifyConfig | None = None,
 ) -> dict[str, float]:
     """Figures of a finished run against COCO truth with identities.
 
     precision, recall, f1: of the instances, mask IoU .5, at the run's score threshold. rand_index and others: see
     `partitions.grouping_metrics`. With a gallery, of the encounters that are not enrolled in it: top_n, the share whose
     true individual, one of the gallery's, is among the first n (an encounter without a pattern is a miss); without one,
-    see `leave_one_out`. Of an archive with truth/rings and truth/surface also `patterns` and `patches`.
+    see `leave_one_out`. With `verification` also verified_top_n, by key points. Of an archive with truth/rings and
+    truth/surface also `patterns` and `patches`.
     """
     run.finished_manifest()
     figures: dict[str, float] = dict(detection(run, truth_file))
@@ -50,8 +58,8 @@ def evaluate_run(
     figures |= partitions.grouping_metrics([(true, found) for found, true in labels])
     names = truth.encounter_identities(encounters, identities)
     if gallery_uri:
-        return figures | identification(run, names, Gallery.open(gallery_uri), tops)
-    return figures | leave_one_out(run, names, tops)
+        return figures | identification(run, names, Gallery.open(gallery_uri), tops, verification)
+    return figures | leave_one_out(run, names, tops, verification)
 
 
 def detection(run: Run, truth_file: str) -> dict[str, float]:
@@ -108,7 +116,9 @@ def patches(run: Run, animals: Mapping[str, Given], surface: Path) -> dict[str, 
     return {f"patch_{name}": value for name, value in figures.items()}
 
 
-def leave_one_out(run: Run, names: Mapping[str, str], tops: tuple[int, ...]) -> dict[str, float]:
+def leave_one_out(
+    run: Run, names: Mapping[str, str], tops: tuple[int, ...], verification: VerifyConfig | None = None
+) -> dict[str, float]:
     """Each encounter with a name against those of all other sequences; an individual is as near as its nearest one.
 
     Encounters of individuals that no other sequence has are left out (`no_match`); one without a pattern is a miss.
@@ -116,56 +126,92 @@ def leave_one_out(run: Run, names: Mapping[str, str], tops: tuple[int, ...]) -> 
     rows = run.read("encounters", ["encounter_id", "sequence_id", "fisher"])
     rows = rows.filter([i in names for i in rows["encounter_id"].to_pylist()])
     ids, sequence = rows["encounter_id"].to_pylist(), np.array(rows["sequence_id"].to_pylist())
-    lengths = [len(f) for f in rows["fisher"] if f.is_valid]
-    vectors = np.zeros((len(ids), max(lengths, default=1)), np.float16)
-    for row, fisher in zip(vectors, rows["fisher"], strict=True):
-        if fisher.is_valid:
-            row[:] = fisher.values.to_numpy(zero_copy_only=False)
-    distance = search.distances(vectors, vectors)
-    empty = ~vectors.any(axis=1)
-    distance[empty] = distance[:, empty] = np.inf
-    distance[sequence[:, None] == sequence] = np.inf
-    individuals, nearest, _ = search.by_individual(distance, [names[i] for i in ids])
-    truth_ = np.array([individuals.index(names[i]) for i in ids])
+    vectors = _vectors(rows["fisher"])
+    individual = np.array([names[i] for i in ids])
     other = sequence[:, None] != sequence
-    findable = (other & (truth_[:, None] == truth_)).any(axis=1)
-    found = ranking.ranks(nearest, truth_)[findable]
-    result: dict[str, float] = {"queries": len(found), "no_match": int((~findable).sum())}
-    result["individuals"] = len(individuals)
-    return result | {f"top_{n}": ranking.top_n(found, n) if len(found) else float("nan") for n in tops}
+    findable = (other & (individual[:, None] == individual)).any(axis=1)
+    empty = ~vectors.any(axis=1)
+    distance = search.distances(vectors, vectors)
+    distance[empty] = distance[:, empty] = np.inf
+    compared = other & np.isfinite(distance)
+    result: dict[str, float] = {"queries": int(findable.sum()), "no_match": int((~findable).sum())}
+    result["individuals"] = len({names[i] for i in ids})
+    result |= _tops("top", np.where(compared, distance, np.inf)[findable], individual, individual[findable], tops)
+    if verification is None:
+        return result
+    mine = features(run, crops_of(run, verification, set(ids)), verification)
+    verifier = Verifier([mine[i] for i in ids], verification)
+    cost = np.full(distance.shape, np.inf)
+    for i in np.flatnonzero(findable):
+        evidence = verifier(mine[ids[i]], compared[i])
+        cost[i] = np.where(compared[i], evidence.cost(distance[i], verification.least), np.inf)
+    return result | _tops("verified_top", cost[findable], individual, individual[findable], tops)
 
 
-def identification(run: Run, names: dict[str, str], gallery: Gallery, tops: tuple[int, ...]) -> dict[str, float]:
+def _vectors(fisher: pa.ChunkedArray) -> np.ndarray:
+    """Fisher vectors (n, L) float16 of a column; zeros where there is none."""
+    lengths = [len(f) for f in fisher if f.is_valid]
+    vectors = np.zeros((len(fisher), max(lengths, default=1)), np.float16)
+    for row, value in zip(vectors, fisher, strict=True):
+        if value.is_valid:
+            row[:] = value.values.to_numpy(zero_copy_only=False)
+    return vectors
+
+
+def _tops(
+    prefix: str, cost: np.ndarray, individuals: np.ndarray, true: np.ndarray, tops: tuple[int, ...]
+) -> dict[str, float]:
+    """Top-n of queries with `true` names (n,) from the cost (n, E) of encounters of `individuals` (E,)."""
+    names, nearest, _ = search.by_individual(cost, individuals.tolist())
+    place = {name: k for k, name in enumerate(names)}
+    found = ranking.ranks(nearest, np.array([place.get(name, -1) for name in true], int))
+    return {f"{prefix}_{n}": ranking.top_n(found, n) if len(found) else float("nan") for n in tops}
+
+
+def identification(
+    run: Run,
+    names: dict[str, str],
+    gallery: Gallery,
+    tops: tuple[int, ...],
+    verification: VerifyConfig | None = None,
+) -> dict[str, float]:
     """Top-n over the encounters of `names` that are not in the gallery, and how many of them are new to it."""
     vectors = gallery.vectors()
     known = set(vectors.individuals)
     enrolled = {e for r, e in zip(vectors.runs, vectors.encounter_ids, strict=True) if r == run.key}
     queries = {e: name for e, name in names.items() if e not in enrolled}
-    ranks = {e: np.inf for e, name in queries.items() if name in known}
-    for batch in run.batches("encounters", ["encounter_id", "fisher"], rows=256):
-        for encounter_id, fisher in zip(batch["encounter_id"].to_pylist(), batch["fisher"], strict=True):
-            if encounter_id in ranks and fisher.is_valid:
-                query = fisher.values.to_numpy(zero_copy_only=False)[None]
-                individuals, distance, _ = search.by_individual(
-                    search.distances(query, vectors.fisher), vectors.individuals
-                )
-                true = distance[0, individuals.index(queries[encounter_id])]
-                ranks[encounter_id] = int((distance[0] <= true).sum())  # ties count against
-    result: dict[str, float] = {"queries": len(ranks), "new": len(queries) - len(ranks), "individuals": len(known)}
-    values = np.array(list(ranks.values()))
-    return result | {f"top_{n}": float((values <= n).mean()) if len(values) else float("nan") for n in tops}
+    findable = {e: name for e, name in queries.items() if name in known}
+    rows = run.read("encounters", ["encounter_id", "fisher"])
+    rows = rows.filter([i in findable for i in rows["encounter_id"].to_pylist()])
+    ids, mine = rows["encounter_id"].to_pylist(), _vectors(rows["fisher"])
+    true, individuals = np.array([findable[i] for i in ids]), np.array(vectors.individuals)
+    result: dict[str, float] = {"queries": len(ids), "new": len(queries) - len(ids), "individuals": len(known)}
+    empty = ~mine.any(axis=1)
+    distance = search.distances(mine, vectors.fisher) if len(ids) else np.zeros((0, len(individuals)))
+    distance[empty] = np.inf
+    result |= _tops("top", distance, individuals, true, tops)
+    if verification is None or not len(ids):
+        return result
+    check = Verification(run, gallery, vectors, verification)
+    evidence = check(ids, mine, np.isfinite(distance))
+    cost = np.stack([e.cost(d, verification.least) for e, d in zip(evidence, distance, strict=True)])
+    cost[empty] = np.inf
+    return result | _tops("verified_top", cost, individuals, true, tops)
 
 
-def evaluate_sightings(run: Run, truth_file: str, codebook: str | None = None) -> dict[str, Any]:
+def evaluate_sightings(
+    run: Run, truth_file: str, codebook: str | None = None, verification: VerifyConfig | None = None
+) -> dict[str, Any]:
     """Re-identification by photo and by sighting (a sequence of the run), sides apart: `pusa.sightings`.
 
-    For archives with one known animal a photo. Every photo's own Fisher vector is compared; one without a pattern is
-    never found. Raises UserError where a photo shows more than one known animal.
+    For archives with one known animal a photo. Every photo's own Fisher vector is compared, with `verification` also
+    its key points; one without a pattern is never found by the first. Raises UserError where a photo shows more than
+    one known animal.
     """
     manifest = run.finished_manifest()
     book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
     identities = truth.identities(truth.true_animals(run, truth_file))
-    rows: list[tuple[str, str, str, np.ndarray]] = []
+    rows: list[tuple[str, str, str, np.ndarray, str]] = []
     children = (f"instances.list.element.{name}" for name in ("instance_id", "side", "embeddings"))
     for batch in run.batches("photos", ["sequence_id", *children]):
         for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
@@ -176,16 +222,30 @@ def evaluate_sightings(run: Run, truth_file: str, codebook: str | None = None) -
                 )
             for i in mine:
                 x = i["embeddings"] if i["embeddings"] is not None else np.zeros(0, np.float16)
-                rows.append((identities[i["instance_id"]], i["side"], sequence_id, x.reshape(-1, len(book.center))))
+                x = x.reshape(-1, len(book.center))
+                rows.append((identities[i["instance_id"]], i["side"], sequence_id, x, i["instance_id"]))
     individual, side, sighting = (np.array([row[c] for row in rows]) for c in range(3))
     vectors = fisher_vectors(book, [row[3] for row in rows])
     empty = ~vectors.any(axis=1)
     distance = search.distances(vectors, vectors)
     distance[empty] = distance[:, empty] = np.inf
-    return {
+    result = {
         "photos": len(rows),
         "individuals": len(set(individual)),
         "without_pattern": int(empty.sum()),
         "by photo": sightings.by_photo(distance, individual, side, sighting),
         "by sighting": sightings.by_sighting(distance, individual, side, sighting),
+    }
+    if verification is None:
+        return result
+    points = features(run, {row[4]: row[4] for row in rows}, verification)
+    verifier = Verifier([points[row[4]] for row in rows], verification)
+    compared = (side[:, None] == side) & (sighting[:, None] != sighting)
+    cost = np.stack([
+        verifier(points[row[4]], allowed).cost(d, verification.least)
+        for row, allowed, d in zip(rows, compared, distance, strict=True)
+    ])  # fmt: skip
+    return result | {
+        "by photo, verified": sightings.by_photo(cost, individual, side, sighting),
+        "by sighting, verified": sightings.by_sighting(cost, individual, side, sighting),
     }

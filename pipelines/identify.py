@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -15,8 +16,10 @@ from pusa import photos, records, truth
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
-from pusa.gallery import search
-from pusa.gallery.store import Gallery
+from pusa.gallery import geometry, search, verify
+from pusa.gallery.geometry import Features
+from pusa.gallery.store import Gallery, Vectors
+from pusa.gallery.verify import Evidence, Verifier, VerifyConfig
 from pusa.records import Run
 
 THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
@@ -78,7 +81,12 @@ def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date 
     gallery = (
         Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else Gallery.create(gallery_uri, codebook)
     )
-    counts["enrolled"] = gallery.enroll(pa.concat_tables(rows)) if rows else 0
+    counts["enrolled"] = 0
+    if rows:
+        every = pa.concat_tables(rows)
+        config = VerifyConfig()
+        owner = crops_of(run, config, set(every["encounter_id"].to_pylist()))
+        counts["enrolled"] = gallery.enroll(every, features(run, owner, config))
     return {**counts, **gallery.counts()}
 
 
@@ -122,16 +130,40 @@ def _thumbnail(crop: bytes) -> bytes:
     return photos.encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 85)
 
 
-def identify(run: Run, gallery_uri: str, top: int = 5) -> dict[str, int]:
+def crops_of(run: Run, config: VerifyConfig, wanted: Collection[str] | None = None) -> dict[str, str]:
+    """The encounter by instance_id of those instances of each encounter, or of the `wanted`, that are verified."""
+    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
+    return {
+        i: e
+        for e, ids in zip(*encounters.values(), strict=True)
+        if wanted is None or e in wanted
+        for i in verify.spread(ids, config.crops)
+    }
+
+
+def features(run: Run, owner: Mapping[str, str], config: VerifyConfig) -> dict[str, list[Features]]:
+    """Key points of the instances `owner` names, by their owner; 25 KB each. On all cores."""
+    result: dict[str, list[Features]] = {e: [] for e in owner.values()}
+    children = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
+    with ThreadPoolExecutor() as pool:  # OpenCV works outside Python's lock
+        for batch in run.batches("photos", children):
+            mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in owner]
+            for instance, found in zip(mine, pool.map(lambda i: geometry.features(i, config.geometry), mine)):  # noqa: B905
+                result[owner[instance["instance_id"]]].append(found)
+    return result
+
+
+def identify(run: Run, gallery_uri: str, top: int = 5, verification: VerifyConfig | None = None) -> dict[str, int]:
     """Writes RUN/candidates: the `top` nearest individuals of every encounter that has a pattern.
 
-    An encounter that is enrolled itself is not compared with itself. Raises UserError where run and gallery do not
-    belong to the same codebook.
+    An encounter that is enrolled itself is not compared with itself. `verification`: key points of the nearest ones'
+    crops are compared, too. Raises UserError where run and gallery do not belong to the same codebook.
     """
     manifest = run.finished_manifest()
     gallery = Gallery.open(gallery_uri)
     gallery.check(manifest["weights"].get("codebook", "none"))
     vectors = gallery.vectors()
+    check = Verification(run, gallery, vectors, verification) if verification else None
     run.clear("candidates")
     counts = {"encounters": 0, "compared": 0, "without_pattern": 0, "individuals": gallery.counts()["individuals"]}
     for number, batch in enumerate(run.batches("encounters", ["encounter_id", "fisher"], rows=BATCH)):
@@ -144,6 +176,29 @@ def identify(run: Run, gallery_uri: str, top: int = 5) -> dict[str, int]:
             flat = with_pattern["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             queries = flat.reshape(len(ids), -1)
             itself = search.same_encounter(run.key, ids, vectors)
-            run.write("candidates", search.rank(ids, queries, vectors, top, itself).candidates, f"{number:05d}")
+            evidence = check(ids, queries, ~itself) if check else None
+            found = search.rank(ids, queries, vectors, top, itself, evidence, check.config.least if check else 0)
+            run.write("candidates", found.candidates, f"{number:05d}")
     run.write_manifest(manifest | {"gallery": gallery_uri, "identified": counts})
     return counts
+
+
+class Verification:
+    """The verification of a run's encounters against a gallery."""
+
+    def __init__(self, run: Run, gallery: Gallery, vectors: Vectors, config: VerifyConfig) -> None:
+        self.config, self.vectors = config, vectors
+        self.mine = features(run, crops_of(run, config), config)
+        self.verifier = Verifier(gallery.features(list(zip(vectors.runs, vectors.encounter_ids, strict=True))), config)
+
+    def __call__(self, ids: Sequence[str], queries: np.ndarray, compared: np.ndarray) -> list[Evidence]:
+        """Evidence of the encounters `ids` with Fisher vectors `queries` (n, L); compared (n, E) bool."""
+        distance = np.where(compared, search.distances(queries, self.vectors.fisher), np.inf)
+        names, best, _ = search.by_individual(distance, self.vectors.individuals)
+        owner = np.searchsorted(names, self.vectors.individuals)
+        result = []
+        for encounter_id, row, allowed in zip(ids, best, compared, strict=True):
+            short = np.zeros(len(names), bool)
+            short[row.argsort(kind="stable")[: self.config.shortlist]] = True
+            result.append(self.verifier(self.mine[encounter_id], allowed & short[owner]))
+        return result

@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from pusa.gallery.store import Vectors
+from pusa.gallery.verify import Evidence
 from pusa.records import CANDIDATES
 
 BLOCK = 256  # vectors converted to float32 at once: 134 MB at 131,072 numbers
@@ -65,31 +66,40 @@ def rank(
     gallery: Vectors,
     top: int = 5,
     exclude: np.ndarray | None = None,
+    evidence: Sequence[Evidence] | None = None,
+    least: int = 0,
 ) -> Ranking:
     """The `top` nearest individuals of each query encounter; an individual is as near as its nearest encounter.
 
     `queries` is (n, L), the Fisher vectors of `encounter_ids`. `exclude` (n, E) bool marks gallery encounters that a
-    query must not be compared with, such as itself (see `same_encounter`). Among equal distances the name that sorts
+    query must not be compared with, such as itself (see `same_encounter`). `evidence` of each query, from the
+    verification, goes before the distance (`Evidence.cost`, with `least` inliers). Among equal ones the name that sorts
     first leads. A query gets fewer rows where fewer individuals are left.
     """
     if not len(queries) or not gallery.individuals:
         return Ranking(CANDIDATES.empty_table(), np.zeros(0, np.intp))
     distance = distances(queries, gallery.fisher)
+    cost = distance if evidence is None else np.stack(
+        [e.cost(d, least) for e, d in zip(evidence, distance, strict=True)]
+    )  # fmt: skip
     if exclude is not None:
-        distance[exclude] = np.inf
-    names, best, nearest = by_individual(distance, gallery.individuals)
+        cost[exclude] = np.inf
+    names, best, nearest = by_individual(cost, gallery.individuals)
     order = best.argsort(1, kind="stable")[:, :top]
     query, place = np.nonzero(np.isfinite(np.take_along_axis(best, order, 1)))
     chosen = order[query, place]
+    encounter = nearest[query, chosen]
     columns = {
         "encounter_id": [encounter_ids[int(i)] for i in query],
         "rank": place + 1,
         "individual": [names[i] for i in chosen],
-        "distance": best[query, chosen],
+        "distance": distance[query, encounter],
     }
+    if evidence is not None:
+        columns["inliers"] = [int(evidence[int(i)].inliers[e]) for i, e in zip(query, encounter, strict=True)]
     empty = [None] * len(query)
     arrays = [pa.array(columns.get(f.name, empty), f.type) for f in CANDIDATES]
-    return Ranking(pa.table(arrays, schema=CANDIDATES), nearest[query, chosen])
+    return Ranking(pa.table(arrays, schema=CANDIDATES), encounter)
 
 
 def same_encounter(run: str, encounter_ids: Sequence[str], gallery: Vectors) -> np.ndarray:

@@ -3,6 +3,7 @@
     about        key, value: format version, and the SHA-256 of the codebook and of the weights behind it
     individuals  one row a known animal
     encounters   one row an enrolled encounter, its Fisher vector in float16
+    crops        the key points of some crops of each encounter, one row a crop
 
 Vectors compare only under the codebook that made them, so a gallery belongs to one codebook for ever. Object storage
 takes its credentials and endpoint from the environment, as LanceDB documents (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...).
@@ -11,6 +12,7 @@ takes its credentials and endpoint from the environment, as LanceDB documents (A
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +25,9 @@ import pyarrow.compute as pc
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
+from pusa.gallery.geometry import LENGTH, Features
 
-FORMAT = "1"
+FORMAT = "2"
 NOT_NAMES = ("", "unknown", "na", "n/a", "nan", "none", "null")  # what tables write where nobody knows the animal
 
 INDIVIDUALS = pa.schema({"individual": pa.string(), "enrolled_at": pa.timestamp("ms")})  # UTC
@@ -49,6 +52,18 @@ def encounters_schema(length: int) -> pa.Schema:
     )
 
 
+CROPS = pa.schema(
+    {
+        "run": pa.string(),
+        "encounter_id": pa.string(),
+        "number": pa.int32(),  # of the crop in its encounter, from 0
+        "side": pa.float32(),  # see `geometry.Features`
+        "points": pa.list_(pa.float32()),  # x, y, x, y, ...
+        "descriptors": pa.binary(),  # 128 bytes a point
+    }
+)
+
+
 @dataclass(frozen=True)
 class Vectors:
     """What a search needs of a gallery: its E encounters with a vector and a name, in order of their key."""
@@ -66,6 +81,7 @@ class Gallery:
         self.uri = uri
         self.individuals = database.open_table("individuals")
         self.encounters = database.open_table("encounters")
+        self.crops = database.open_table("crops")
         about = database.open_table("about").to_arrow().to_pydict()
         self.about: dict[str, str] = dict(zip(about["key"], about["value"], strict=True))
 
@@ -88,6 +104,7 @@ class Gallery:
         try:
             database.create_table("individuals", schema=INDIVIDUALS, exist_ok=True)
             database.create_table("encounters", schema=encounters_schema(codebook.length), exist_ok=True)
+            database.create_table("crops", schema=CROPS, exist_ok=True)
             # Last: a gallery whose making was cut short has no `about`, and is made anew.
             database.create_table("about", pa.table({"key": list(about), "value": list(about.values())}))
         except (OSError, RuntimeError, ValueError) as e:
@@ -99,11 +116,14 @@ class Gallery:
         """An existing gallery. Raises UserError where there is none, or it belongs to another codebook."""
         if not cls.exists(uri):
             raise UserError(f"There is no gallery at {uri}. `pusa gallery enroll RUN --gallery {uri}` makes one.")
-        gallery = cls(uri, _connect(uri))
-        if gallery.about.get("format") != FORMAT:
+        database = _connect(uri)
+        about = database.open_table("about").to_arrow().to_pydict()
+        if (found := dict(zip(about["key"], about["value"], strict=True)).get("format")) != FORMAT:
             raise UserError(
-                f"{uri} has the gallery format {gallery.about.get('format')}; this version of Pusa reads {FORMAT}."
+                f"{uri} has the gallery format {found}; this version of Pusa reads {FORMAT}. "
+                "Enroll its animals anew into another gallery."
             )
+        gallery = cls(uri, database)
         if codebook is not None:
             gallery.check(codebook.digest)
         return gallery
@@ -117,12 +137,13 @@ class Gallery:
                 "codebook, or enroll its animals anew into another gallery."
             )
 
-    def enroll(self, rows: pa.Table) -> int:
+    def enroll(self, rows: pa.Table, features: Mapping[str, Sequence[Features]] | None = None) -> int:
         """Adds encounters, or replaces those of the same (run, encounter_id), and returns how many rows that was.
 
         `rows` has columns of `encounters_schema`, at least run and encounter_id; `fisher` may be a list of any length
-        type. Named individuals that are new are added. Raises UserError for a row without key, the same key twice, a
-        name that is none ("unknown", "NA", ...), or a vector of another length; nothing is written then.
+        type. `features`: key points of crops by encounter_id. Named individuals that are new are added. Raises
+        UserError for a row without key, the same key twice, a name that is none ("unknown", "NA", ...), or a vector of
+        another length; nothing is written then.
         """
         rows = self._checked(rows)
         if not len(rows):
@@ -130,12 +151,39 @@ class Gallery:
         names = pc.unique(rows["individual"]).drop_null()
         now = pa.array([datetime.now(UTC).replace(tzinfo=None)] * len(names), pa.timestamp("ms"))
         known = pa.table([names, now], schema=INDIVIDUALS)
-        # Individuals first: cut short in between, the store holds an animal without encounters, which hurts nobody.
+        # Encounters last: cut short in between, the store holds an animal or crops too many, which hurts nobody.
         self.individuals.merge_insert("individual").when_not_matched_insert_all().execute(known)
+        self._enroll_crops(rows, features or {})
         upsert = self.encounters.merge_insert(["run", "encounter_id"])
         # "null" admits the vectors that are null; without it LanceDB refuses them, as it refuses those with NaN.
         upsert.when_matched_update_all().when_not_matched_insert_all().execute(rows, on_bad_vectors="null")
         return len(rows)
+
+    def _enroll_crops(self, rows: pa.Table, features: Mapping[str, Sequence[Features]]) -> None:
+        """Adds the crops of encounters, in place of all that were there."""
+        found = [
+            {"run": run, "encounter_id": e, "number": n, "side": f.side, "points": f.points.ravel(),
+             "descriptors": f.descriptors.tobytes()}
+            for run, e in zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True)
+            for n, f in enumerate(features.get(e, ()))
+        ]  # fmt: skip
+        for run in pc.unique(rows["run"]).to_pylist():
+            ids = rows.filter(pc.equal(rows["run"], run))["encounter_id"].to_pylist()
+            for start in range(0, len(ids), 500):  # a condition is parsed: not of any length
+                some = ", ".join(map(_quoted, ids[start : start + 500]))
+                self.crops.delete(f"run = {_quoted(run)} AND encounter_id IN ({some})")
+        if found:
+            self.crops.add(pa.Table.from_pylist(found, schema=CROPS))
+
+    def features(self, keys: Sequence[tuple[str, str]]) -> list[list[Features]]:
+        """Key points of the crops of encounters (run, encounter_id); 0.2 MB an encounter."""
+        rows: dict[tuple[str, str], list[tuple[int, Features]]] = {}
+        for row in self.crops.search().to_arrow().to_pylist():
+            points = np.array(row["points"], np.float32).reshape(-1, 2)
+            descriptors = np.frombuffer(row["descriptors"], np.uint8).reshape(-1, LENGTH)
+            found = rows.setdefault((row["run"], row["encounter_id"]), [])
+            found.append((row["number"], Features(points, descriptors, row["side"])))
+        return [[f for _, f in sorted(rows.get(key, []), key=lambda pair: pair[0])] for key in keys]
 
     def _checked(self, rows: pa.Table) -> pa.Table:
         length = int(self.about["length"])
@@ -185,10 +233,9 @@ class Gallery:
 
     def thumbnail(self, individual: str) -> bytes | None:
         """A JPEG of an individual, from its encounter with the most patches; None where it has no picture."""
-        quoted = individual.replace("'", "''")
         found = (
             self.encounters.search()
-            .where(f"individual = '{quoted}' AND thumbnail IS NOT NULL")
+            .where(f"individual = {_quoted(individual)} AND thumbnail IS NOT NULL")
             .select(["run", "encounter_id", "n_patches", "thumbnail"])
             .to_arrow()
         )
@@ -215,6 +262,11 @@ def _fixed(fisher: pa.Array, length: int) -> pa.Array:
     if not np.isfinite(fisher.flatten().to_numpy(zero_copy_only=False)).all():
         raise UserError("A Fisher vector holds NaN or infinity: process its photos again, and report it if it stays.")
     return fisher.cast(pa.list_(pa.float16(), length))
+
+
+def _quoted(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _connect(uri: str) -> lancedb.DBConnection:

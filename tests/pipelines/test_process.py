@@ -33,6 +33,7 @@ from pusa.config import load_config
 from pusa.embedding.embed import PatchEmbedder
 from pusa.encounters import EncounterConfig
 from pusa.errors import UserError
+from pusa.gallery.verify import VerifyConfig
 from pusa.grouping.descriptor import Describer
 from pusa.pattern.extract import PatternExtractor
 from pusa.records import PHOTOS, Run
@@ -247,11 +248,22 @@ def test_enrol_and_identify(finished, archive, tmp_path):
     assert {c["encounter_id"] for c in candidates} <= {e["encounter_id"] for e in encounters}
     # An enrolled encounter is not its own candidate: its own vector would be at distance 0.
     assert min(c["distance"] for c in candidates) > 1e-4
+    assert all(c["inliers"] is None for c in candidates)
+    identify(finished, gallery, verification=VerifyConfig())
+    verified = finished.read("candidates").to_pylist()
+    assert {(c["encounter_id"], c["rank"]) for c in verified} == {(c["encounter_id"], c["rank"]) for c in candidates}
+    assert min(c["distance"] for c in verified) > 1e-4
+    # Proved candidates lead: inliers that count never rise with the rank.
+    for query in {c["encounter_id"] for c in verified}:
+        proof = [c["inliers"] for c in verified if c["encounter_id"] == query]
+        counted = [n if n >= VerifyConfig().least else 0 for n in proof]
+        assert counted == sorted(counted, reverse=True)
 
 
 def test_evaluation_measures_every_stage(finished, archive):
-    found = evaluate_run(finished, str(archive / "truth" / "instances.json"))
-    shares = ("precision", "recall", "f1", "pattern_f1", "pattern_cldice", "usable", "purity", "rand_index", "top_5")
+    found = evaluate_run(finished, str(archive / "truth" / "instances.json"), verification=VerifyConfig())
+    shares = ("precision", "recall", "f1", "pattern_f1", "pattern_cldice", "usable", "purity", "rand_index", "top_5",
+              "verified_top_5")  # fmt: skip
     assert all(0 <= found[name] <= 1 for name in shares)
     assert found["animals"] >= 9
     assert found["pattern_f1"] > 0.3  # drawn lines are found, in the right place

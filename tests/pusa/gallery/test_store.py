@@ -12,6 +12,7 @@ import torch
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook, Mixture
+from pusa.gallery.geometry import Features
 from pusa.gallery.store import Gallery
 
 K, D = 3, 4
@@ -159,3 +160,19 @@ def test_a_file_in_the_place_of_the_folder(tmp_path):
 def test_an_unsaved_codebook_makes_no_gallery(tmp_path):
     with pytest.raises(ValueError, match="no digest"):
         Gallery.create(str(tmp_path / "g"), replace(CODEBOOK, digest=""))
+
+
+def test_key_points_come_back_and_are_replaced(gallery):
+    def crop(n: int) -> Features:
+        rng = np.random.default_rng(n)
+        return Features(rng.random((n, 2)).astype(np.float32), rng.integers(0, 256, (n, 128), np.uint8), float(n))
+
+    one, two = {"encounter_id": "a'b#0", "fisher": vector(1)}, {"encounter_id": "c#0", "fisher": vector(2)}
+    gallery.enroll(rows(one, two), {"a'b#0": [crop(3), crop(0), crop(5)], "c#0": [crop(2)]})
+    gallery.enroll(rows(two), {"c#0": [crop(4)]})  # fewer or other crops than before: none of the old ones stays
+    found = gallery.features([("r", "c#0"), ("r", "nobody"), ("r", "a'b#0")])
+    assert [[len(f.points) for f in crops] for crops in found] == [[4], [], [3, 0, 5]]
+    for n, f in ((4, found[0][0]), (3, found[2][0]), (5, found[2][2])):
+        np.testing.assert_array_equal(f.points, crop(n).points)
+        np.testing.assert_array_equal(f.descriptors, crop(n).descriptors)
+        assert f.side == n

@@ -1,0 +1,110 @@
+"""Geometry of two pictures: do two animals show the same marks in the same arrangement?
+
+Key points inside the mask (SIFT, Lowe 2004, as RootSIFT, Arandjelovic 2012), pairs that are each other's nearest, and
+the affine map that most of the pairs agree with (RANSAC, Fischler 1981): a flank is nearly flat, and seen from another
+side it is mapped by one. Nothing here was trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from pydantic import Field
+
+from pusa import photos
+from pusa.config import Config
+from pusa.segmentation.masks import crop_mask
+
+LENGTH = 128  # numbers in a descriptor
+
+
+class GeometryConfig(Config):
+    """Settings of key points and their maps. Lengths in px are those of the crop scaled to `side`."""
+
+    side: int = Field(default=480, gt=0)  # px, longer side of the crop in which key points are sought
+    keypoints: int = Field(default=500, gt=0)  # of a crop at most, the strongest
+    contrast: float = 0.02  # of a key point, least; SIFT's own default is 0.04: rings are faint
+    margin: int = 7  # px, width of the brush that takes the outline off the mask: an outline is no mark
+    tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
+    stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
+
+
+@dataclass(frozen=True)
+class Features:
+    """Key points of a crop: `points` (n, 2) float32 = x, y in px of the original photo; `descriptors` (n, 128) uint8,
+    SIFT's own; `side`: longer side of the crop box, px."""
+
+    points: np.ndarray
+    descriptors: np.ndarray
+    side: float
+
+
+@dataclass(frozen=True)
+class Match:
+    """Pairs of points (m, 2) and (m, 2) of two crops that one affine map (2, 3) carries over; none: empty, identity."""
+
+    first: np.ndarray
+    second: np.ndarray
+    map: np.ndarray
+
+    @property
+    def inliers(self) -> int:
+        return len(self.first)
+
+
+NO_MATCH = Match(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.eye(2, 3))
+
+
+def root_sift(descriptors: np.ndarray) -> np.ndarray:
+    """SIFT descriptors (n, 128) as RootSIFT, float32, rows of length 1: square roots of the shares of the sum."""
+    d = descriptors.astype(np.float32)
+    return np.sqrt(d / np.maximum(d.sum(axis=1, keepdims=True), 1e-9))
+
+
+def features(instance: dict[str, Any], config: GeometryConfig) -> Features:
+    """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop)."""
+    x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
+    grey = cv2.cvtColor(photos.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
+    factor = config.side / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    inside = None
+    if instance["mask"] is not None:
+        brush = np.ones((config.margin, config.margin), np.uint8)
+        inside = cv2.erode(crop_mask(instance["mask"], instance["crop_box"], size).astype(np.uint8), brush)
+    sift = cv2.SIFT.create(nfeatures=config.keypoints, contrastThreshold=config.contrast)
+    found, descriptors = sift.detectAndCompute(grey, inside)
+    side = max(x1 - x0, y1 - y0)
+    if descriptors is None:
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8), side)
+    points = np.array([k.pt for k in found], np.float32) * (side / config.side) + np.array((x0, y0), np.float32)
+    return Features(points.astype(np.float32), descriptors.astype(np.uint8), side)
+
+
+def match(first: Features, second: Features, config: GeometryConfig) -> Match:
+    """The largest set of pairs, each other's nearest, that one affine map carries from the first crop to the second.
+
+    The map keeps the handedness and stretches by at most `stretch`: other ones are chance. The same features give the
+    same match.
+    """
+    if min(len(first.points), len(second.points)) < 4:
+        return NO_MATCH
+    similarity = root_sift(first.descriptors) @ root_sift(second.descriptors).T
+    there, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
+    mine = np.flatnonzero(back[there] == np.arange(len(there)))
+    a, b = first.points[mine], second.points[there[mine]]
+    if len(a) < 4:
+        return NO_MATCH
+    cv2.setRNGSeed(0)
+    tolerance = config.tolerance * second.side
+    found, inside = cv2.estimateAffine2D(a, b, method=cv2.RANSAC, ransacReprojThreshold=tolerance, maxIters=500)
+    if found is None:
+        return NO_MATCH
+    stretch = np.linalg.svd(found[:, :2] * first.side / second.side, compute_uv=False)
+    if np.linalg.det(found[:, :2]) <= 0 or stretch[0] > config.stretch or stretch[1] < 1 / config.stretch:
+        return NO_MATCH
+    kept = inside[:, 0] > 0
+    return Match(a[kept], b[kept], found)
