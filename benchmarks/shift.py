@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.evaluate import evaluate_run
+from pusa.gallery.verify import VerifyConfig
 from pusa.records import Run
 
 ARCHIVES = {
@@ -28,6 +29,7 @@ ROWS = {
     "patches found again": ("patch_queries", "patch_recall@1", "patch_map", "patch_chance"),
     "grouping, greedy": ("rand_index", "pooled_rand_index", "adjusted_rand_index", "perfect"),
     "identification": ("queries", "no_match", "individuals", "top_1", "top_3", "top_5"),
+    "with key points": ("verified_top_1", "verified_top_3", "verified_top_5"),
 }
 
 
@@ -37,13 +39,18 @@ def main(out: Path) -> None:
         folder = out / name[0]
         pusa("synth", str(folder / "archive"), "--preset", "test-shifted", *flags)
         pusa("process", str(folder / "archive" / "photos"), "--out", str(folder / "run"))
-        found[name] = evaluate_run(Run(str(folder / "run")), str(folder / "archive" / "truth" / "instances.json"))
+        truth = str(folder / "archive" / "truth" / "instances.json")
+        found[name] = evaluate_run(Run(str(folder / "run")), truth, verification=VerifyConfig())
     table = Table("stage", "", *found, title="Renderer A, held out, and renderer B", title_justify="left")
     for stage, names in ROWS.items():
         for k, row in enumerate(names):
             values = [f[row] for f in found.values()]
             cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
-            table.add_row(stage if k == 0 else "", row.removeprefix("pattern_").removeprefix("patch_"), *cells)
+            table.add_row(
+                stage if k == 0 else "",
+                row.removeprefix("pattern_").removeprefix("patch_").removeprefix("verified_"),
+                *cells,
+            )
     Console().print(table)
 
 

@@ -144,7 +144,7 @@ def leave_one_out(
     cost = np.full(distance.shape, np.inf)
     for i in np.flatnonzero(findable):
         evidence = verifier(mine[ids[i]], compared[i])
-        cost[i] = np.where(compared[i], evidence.cost(distance[i], verification.least), np.inf)
+        cost[i] = np.where(compared[i], evidence.cost(distance[i]), np.inf)
     return result | _tops("verified_top", cost[findable], individual, individual[findable], tops)
 
 
@@ -194,7 +194,7 @@ def identification(
         return result
     check = Verification(run, gallery, vectors, verification)
     evidence = check(ids, mine, np.isfinite(distance))
-    cost = np.stack([e.cost(d, verification.least) for e, d in zip(evidence, distance, strict=True)])
+    cost = np.stack([e.cost(d) for e, d in zip(evidence, distance, strict=True)])
     cost[empty] = np.inf
     return result | _tops("verified_top", cost, individuals, true, tops)
 
@@ -242,7 +242,7 @@ def evaluate_sightings(
     verifier = Verifier([points[row[4]] for row in rows], verification)
     compared = (side[:, None] == side) & (sighting[:, None] != sighting)
     cost = np.stack([
-        verifier(points[row[4]], allowed).cost(d, verification.least)
+        verifier(points[row[4]], allowed).cost(d)
         for row, allowed, d in zip(rows, compared, distance, strict=True)
     ])  # fmt: skip
     return result | {

@@ -177,7 +177,7 @@ def identify(run: Run, gallery_uri: str, top: int = 5, verification: VerifyConfi
             queries = flat.reshape(len(ids), -1)
             itself = search.same_encounter(run.key, ids, vectors)
             evidence = check(ids, queries, ~itself) if check else None
-            found = search.rank(ids, queries, vectors, top, itself, evidence, check.config.least if check else 0)
+            found = search.rank(ids, queries, vectors, top, itself, evidence)
             run.write("candidates", found.candidates, f"{number:05d}")
     run.write_manifest(manifest | {"gallery": gallery_uri, "identified": counts})
     return counts

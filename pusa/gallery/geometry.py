@@ -24,9 +24,10 @@ LENGTH = 128  # numbers in a descriptor
 class GeometryConfig(Config):
     """Settings of key points and their maps. Lengths in px are those of the crop scaled to `side`."""
 
-    side: int = Field(default=480, gt=0)  # px, longer side of the crop in which key points are sought
-    keypoints: int = Field(default=500, gt=0)  # of a crop at most, the strongest
-    contrast: float = 0.02  # of a key point, least; SIFT's own default is 0.04: rings are faint
+    side: int = Field(default=320, gt=0)  # px, longer side of the crop in which key points are sought
+    keypoints: int = Field(default=300, gt=0)  # of a crop at most, the strongest inside the mask
+    clahe: float = 2.0  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
+    contrast: float = 0.005  # of a key point, least; SIFT's own default is 0.04: rings are faint
     margin: int = 7  # px, width of the brush that takes the outline off the mask: an outline is no mark
     tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
     stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
@@ -71,15 +72,19 @@ def features(instance: dict[str, Any], config: GeometryConfig) -> Features:
     factor = config.side / max(grey.shape)
     size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
     grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    if config.clahe:
+        grey = cv2.createCLAHE(config.clahe, (8, 8)).apply(grey)
     inside = None
     if instance["mask"] is not None:
         brush = np.ones((config.margin, config.margin), np.uint8)
         inside = cv2.erode(crop_mask(instance["mask"], instance["crop_box"], size).astype(np.uint8), brush)
-    sift = cv2.SIFT.create(nfeatures=config.keypoints, contrastThreshold=config.contrast)
-    found, descriptors = sift.detectAndCompute(grey, inside)
+    sift = cv2.SIFT.create(contrastThreshold=config.contrast)
+    # Not SIFT's own limit: it takes the strongest of the whole crop, and nearly all of them lie on the ground.
+    strongest = sorted(sift.detect(grey, inside), key=lambda k: -k.response)[: config.keypoints]
     side = max(x1 - x0, y1 - y0)
-    if descriptors is None:
+    if not strongest:
         return Features(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8), side)
+    found, descriptors = sift.compute(grey, strongest)
     points = np.array([k.pt for k in found], np.float32) * (side / config.side) + np.array((x0, y0), np.float32)
     return Features(points.astype(np.float32), descriptors.astype(np.uint8), side)
 

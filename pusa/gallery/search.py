@@ -67,20 +67,19 @@ def rank(
     top: int = 5,
     exclude: np.ndarray | None = None,
     evidence: Sequence[Evidence] | None = None,
-    least: int = 0,
 ) -> Ranking:
     """The `top` nearest individuals of each query encounter; an individual is as near as its nearest encounter.
 
     `queries` is (n, L), the Fisher vectors of `encounter_ids`. `exclude` (n, E) bool marks gallery encounters that a
     query must not be compared with, such as itself (see `same_encounter`). `evidence` of each query, from the
-    verification, goes before the distance (`Evidence.cost`, with `least` inliers). Among equal ones the name that sorts
-    first leads. A query gets fewer rows where fewer individuals are left.
+    verification, goes before the distance (`Evidence.cost`). Among equal ones the name that sorts first leads. A query
+    gets fewer rows where fewer individuals are left.
     """
     if not len(queries) or not gallery.individuals:
         return Ranking(CANDIDATES.empty_table(), np.zeros(0, np.intp))
     distance = distances(queries, gallery.fisher)
     cost = distance if evidence is None else np.stack(
-        [e.cost(d, least) for e, d in zip(evidence, distance, strict=True)]
+        [e.cost(d) for e, d in zip(evidence, distance, strict=True)]
     )  # fmt: skip
     if exclude is not None:
         cost[exclude] = np.inf

@@ -27,26 +27,22 @@ class VerifyConfig(Config):
 
     geometry: GeometryConfig = GeometryConfig()
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
-    neighbours: int = Field(default=10, gt=0)  # that a key point votes for; the next one is the background
+    neighbours: int = Field(default=3, gt=0)  # that a key point votes for; the next one is the background
     maps: int = Field(default=20, gt=0)  # crops for which a crop of the query seeks a map, those with most votes
-    least: int = 10  # inliers: fewer are no better than chance
     shortlist: int = Field(default=100, gt=0)  # individuals, the nearest by Fisher vector, that are verified
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """For E encounters: `votes` (E,) of the best pair of crops, and `inliers` (E,) int of the best map, 0 for none."""
+    """For E encounters: `score` (E,) of the best pair of crops, votes x (1 + inliers), 0 where there is no vote; and
+    `inliers` (E,) int of the best map, 0 where there is none."""
 
-    votes: np.ndarray
+    score: np.ndarray
     inliers: np.ndarray
 
-    def cost(self, distance: np.ndarray, least: int) -> np.ndarray:
-        """What encounters are ordered by (E,), less is nearer: inliers first, then votes, then the `distance` (E,).
-
-        The whole part is the inliers, from `least` on; an encounter without votes is behind all that have any.
-        """
-        proved = np.where(self.inliers >= least, self.inliers, 0)
-        return np.where(self.votes > 0, -proved - self.votes / (1 + self.votes), distance * 1e-3)
+    def cost(self, distance: np.ndarray) -> np.ndarray:
+        """What encounters are ordered by (E,), less is nearer: the score, then the `distance` (E,) of those without."""
+        return np.where(self.score > 0, -self.score, distance)
 
 
 def spread(items: Sequence[Item], limit: int) -> list[Item]:
@@ -74,11 +70,12 @@ class Verifier:
         descriptors, owner = torch.from_numpy(geometry.root_sift(self.descriptors[rows])), self.owner[rows]
         for crop in query:
             votes = self.votes(crop, descriptors, owner)
-            np.maximum.at(found.votes, self.encounter, votes)
+            inliers = np.zeros(len(votes), int)
             for k in np.argsort(-votes, kind="stable")[: self.config.maps]:
                 if votes[k] > 0:
-                    inliers = geometry.match(crop, self.crops[k], self.config.geometry).inliers
-                    found.inliers[self.encounter[k]] = max(found.inliers[self.encounter[k]], inliers)
+                    inliers[k] = geometry.match(crop, self.crops[k], self.config.geometry).inliers
+            np.maximum.at(found.score, self.encounter, votes * (1 + inliers))
+            np.maximum.at(found.inliers, self.encounter, inliers)
         return found
 
     @torch.inference_mode()

@@ -63,6 +63,7 @@ def write_report(
         "with_pattern": pc.sum(pc.greater(encounters["n_patches"], 0)).as_py() or 0,
         "with_candidates": pc.count_distinct(candidates["encounter_id"]).as_py(),
         "calibrated": candidates["probability"].null_count < len(candidates),
+        "verified": candidates["inliers"].null_count < len(candidates),
         "pictured": thumbnail is not None,
         "pages": names,
         "listed": LISTED,

@@ -22,36 +22,49 @@ def animals(marks, instance):
 def test_the_right_encounter_has_most_votes_and_inliers(animals):
     gallery, query = animals
     found = Verifier([[crop] for crop in gallery], SETTINGS)([query], np.ones(4, bool))
-    assert found.votes.argmax() == found.inliers.argmax() == 2
+    assert found.score.argmax() == found.inliers.argmax() == 2
     assert found.inliers[2] > 20
-    assert np.delete(found.inliers, 2).max() < SETTINGS.least
+    assert np.delete(found.inliers, 2).max() < 10
 
 
 def test_what_is_not_compared_gets_nothing(animals):
     gallery, query = animals
     found = Verifier([[crop] for crop in gallery], SETTINGS)([query], np.array([True, True, False, True]))
-    assert found.votes[2] == found.inliers[2] == 0
-    assert found.votes[[0, 1, 3]].min() > 0
+    assert found.score[2] == found.inliers[2] == 0
+    assert found.score[[0, 1, 3]].min() > 0
 
 
 def test_an_encounter_is_as_near_as_its_best_crop(animals):
     gallery, query = animals
     found = Verifier([[EMPTY, gallery[0], gallery[2]], [gallery[1]], []], SETTINGS)([EMPTY, query], np.ones(3, bool))
-    assert found.votes.argmax() == found.inliers.argmax() == 0
-    assert found.votes[2] == 0  # an encounter without crops
+    assert found.score.argmax() == found.inliers.argmax() == 0
+    assert found.score[2] == 0  # an encounter without crops
 
 
 @pytest.mark.parametrize("gallery", [[], [[]], [[EMPTY]]])
 def test_nothing_to_compare_with(animals, gallery):
     found = Verifier(gallery, SETTINGS)([animals[1]], np.ones(len(gallery), bool))
-    assert found.votes.tolist() == found.inliers.tolist() == [0] * len(gallery)
+    assert found.score.tolist() == found.inliers.tolist() == [0] * len(gallery)
 
 
 def test_cost_by_hand():
-    found = Evidence(np.array([1.0, 3.0, 0.0, 0.0, 1.0]), np.array([30, 9, 0, 0, 12]))
-    cost = found.cost(np.array([1.0, 0.5, 0.2, np.inf, 0.9]), least=10)
-    # 30 inliers and 1/2; 9 count as none: 3/4; no vote: the distance alone, infinite stays so; 12 and 1/2.
-    np.testing.assert_allclose(cost, [-30.5, -0.75, 0.0002, np.inf, -12.5])
+    found = Evidence(np.array([0.5, 0.0, 0.0, 2.0]), np.array([0, 0, 0, 9]))
+    # Evidence leads, the more the nearer; without any the distance decides, and an infinite one stays so.
+    assert found.cost(np.array([0.9, 0.2, np.inf, 1.0])).tolist() == [-0.5, 0.2, np.inf, -2.0]
+
+
+def test_score_by_hand():
+    """Two crops of one key point each, with cosines of 0.8 and 0.6 to the query's; one neighbour votes."""
+
+    def crop(cosine: float) -> Features:  # RootSIFT of shares c^2 and 1 - c^2 is (c, sqrt(1 - c^2))
+        d = np.zeros((1, 128), np.uint8)
+        d[0, :2] = round(200 * cosine**2), round(200 * (1 - cosine**2))
+        return Features(np.zeros((1, 2), np.float32), d, 1.0)
+
+    found = Verifier([[crop(0.6)], [crop(0.8)]], VerifyConfig(neighbours=1))([crop(1.0)], np.ones(2, bool))
+    # The nearest gets 2 (0.8 - 0.6) votes, the next is the background; one point makes no map.
+    np.testing.assert_allclose(found.score, [0, 0.4], atol=1e-6)
+    assert found.inliers.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(("n", "limit", "expected"), [(3, 8, [0, 1, 2]), (6, 3, [0, 2, 4]), (5, 2, [0, 2]), (0, 2, [])])
