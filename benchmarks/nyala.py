@@ -1,11 +1,11 @@
 """Re-identification on real photographs: NyalaData, by photo and by sighting, on a development split by identity.
 
-    python benchmarks/nyala.py FOLDER OUT
+    python benchmarks/nyala.py FOLDER OUT [odd]
 
 FOLDER holds images/<identity>/<sighting>_<side>.jpg and annotations.json (COCO with `identity`, `sighting` and
 `side`). A folder of it is an identity, so sequences come from a CSV of sightings. Only identities with an even number
-are used: nothing was fitted on them, and the odd ones stay for fitting. Masks come from the annotations; pattern,
-embedding and codebook are the starter's.
+are used: nothing was fitted on them; `odd` takes the others, on which settings are chosen. Masks come from the
+annotations; pattern, embedding and codebook are the starter's.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import sys
 from pathlib import Path
 
 
-def main(folder: Path, out: Path) -> None:
+def main(folder: Path, out: Path, rest: int) -> None:
     coco = json.loads((folder / "annotations.json").read_text())
-    images = [image for image in coco["images"] if int(image["identity"]) % 2 == 0]
+    images = [image for image in coco["images"] if int(image["identity"]) % 2 == rest]
     archive = out / "photos"
     for image in images:
         link = archive / image["file_name"]
@@ -46,4 +46,4 @@ def pusa(*arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3:] == ["odd"]))

@@ -10,6 +10,10 @@ import typer
 app = typer.Typer(help="Measure a run against the truth.", no_args_is_help=True)
 
 RunFolder = Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")]
+Verify = Annotated[bool, typer.Option(help="Measure identification with key points, too.")]
+VerifySettings = Annotated[
+    Path | None, typer.Option(help="YAML with settings of the key points and their verification.")
+]
 Truth = Annotated[str, typer.Option(help="COCO file with masks and `identity`; paths relative to the archive.")]
 
 
@@ -18,14 +22,17 @@ def run_(
     run: RunFolder,
     truth: Truth,
     gallery: Annotated[str | None, typer.Option(help="Measure the identification against this gallery, too.")] = None,
-    verify: Annotated[bool, typer.Option(help="Measure it with the key points of `pusa identify`, too.")] = True,
+    verify: Verify = True,
+    config: VerifySettings = None,
 ) -> None:
     """Detection, grouping and identification of a labelled archive."""
     from pipelines.evaluate import evaluate_run
+    from pusa.config import load_config
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    figures = evaluate_run(Run(run), truth, gallery, verification=VerifyConfig() if verify else None)
+    settings = load_config(VerifyConfig, config) if verify else None
+    figures = evaluate_run(Run(run), truth, gallery, verification=settings)
     _print(f"{run} against {truth}", figures)
 
 
@@ -34,17 +41,20 @@ def sightings(
     run: RunFolder,
     truth: Truth,
     codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
-    verify: Annotated[bool, typer.Option(help="Measure it with key points, too.")] = True,
+    verify: Verify = True,
+    config: VerifySettings = None,
 ) -> None:
     """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
     import numpy as np
 
     from pipelines.evaluate import evaluate_sightings
     from pusa import ranking
+    from pusa.config import load_config
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    found = evaluate_sightings(Run(run), truth, codebook, VerifyConfig() if verify else None)
+    settings = load_config(VerifyConfig, config) if verify else None
+    found = evaluate_sightings(Run(run), truth, codebook, settings)
     figures: dict[str, Any] = {name: found.pop(name) for name in ("photos", "individuals", "without_pattern")}
     for level, queries in found.items():
         figures |= {f"queries {level}": len(queries.ranks), f"dropped {level} (no true match)": queries.dropped}

@@ -11,6 +11,7 @@ from pusa import records
 from pusa.gallery import search
 from pusa.gallery.search import by_individual, distances, rank, same_encounter
 from pusa.gallery.store import Vectors
+from pusa.gallery.verify import Evidence
 
 
 def gallery(*encounters: tuple[str, list[float]]) -> Vectors:
@@ -96,3 +97,18 @@ def test_blocks_change_nothing_and_distances_are_right(n, e, block, seed):
         members = [i for i, other in enumerate(individuals) if other == name]
         np.testing.assert_array_equal(best[:, k], found[:, members].min(1))
         assert set(nearest[:, k].tolist()) <= set(members)
+
+
+def test_evidence_goes_before_the_distance():
+    known = gallery(("Aino", [1, 0]), ("Bo", [0, 1]), ("Bo", [1, 1]), ("Cia", [-1, 0]), ("Dora", [1, 0.1]))
+    evidence = Evidence(np.array([0, 0.5, 0.2, 3.0, 9.0]), np.array([0, 0, 4, 20, 50]))
+    itself = np.array([[False, False, False, False, True]])
+    found = rank(["q"], np.array([[1.0, 0.0]]), known, exclude=itself, evidence=[evidence])
+    assert [(r["individual"], r["inliers"]) for r in found.candidates.to_pylist()] == [
+        ("Cia", 20),
+        ("Bo", 0),
+        ("Aino", 0),
+    ]
+    # Each with the distance of the encounter that names it, not of the nearest one.
+    assert found.candidates["distance"].to_pylist() == pytest.approx([2, 1, 0], abs=1e-6)
+    assert found.nearest.tolist() == [3, 1, 0]
