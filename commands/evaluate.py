@@ -11,9 +11,6 @@ app = typer.Typer(help="Measure a run against the truth.", no_args_is_help=True)
 
 RunFolder = Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")]
 Verify = Annotated[bool, typer.Option(help="Measure identification with key points, too.")]
-VerifySettings = Annotated[
-    Path | None, typer.Option(help="YAML with settings of the key points and their verification.")
-]
 Truth = Annotated[str, typer.Option(help="COCO file with masks and `identity`; paths relative to the archive.")]
 
 
@@ -23,16 +20,13 @@ def run_(
     truth: Truth,
     gallery: Annotated[str | None, typer.Option(help="Measure the identification against this gallery, too.")] = None,
     verify: Verify = True,
-    config: VerifySettings = None,
 ) -> None:
     """Detection, grouping and identification of a labelled archive."""
     from pipelines.evaluate import evaluate_run
-    from pusa.config import load_config
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    settings = load_config(VerifyConfig, config) if verify else None
-    figures = evaluate_run(Run(run), truth, gallery, verification=settings)
+    figures = evaluate_run(Run(run), truth, gallery, verification=VerifyConfig() if verify else None)
     _print(f"{run} against {truth}", figures)
 
 
@@ -42,7 +36,7 @@ def sightings(
     truth: Truth,
     codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
     verify: Verify = True,
-    config: VerifySettings = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the key points.")] = None,
 ) -> None:
     """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
     import numpy as np

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,19 +12,15 @@ def identify(
     gallery: Annotated[str, typer.Option(help="Folder of the gallery: local, s3:// or gs://.")],
     top: Annotated[int, typer.Option(min=1, help="Candidates of each encounter.")] = 5,
     verify: Annotated[bool, typer.Option(help="Compare key points of the nearest ones' pictures, too.")] = True,
-    config: Annotated[
-        Path | None, typer.Option(help="YAML with settings of the key points and their verification.")
-    ] = None,
 ) -> None:
     """Compare the encounters of a run with the individuals of a gallery."""
     from rich.console import Console
 
     from pipelines.identify import identify as run_identify
-    from pusa.config import load_config
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    counts = run_identify(Run(run), gallery, top, load_config(VerifyConfig, config) if verify else None)
+    counts = run_identify(Run(run), gallery, top, VerifyConfig() if verify else None)
     console = Console(highlight=False)
     console.print(
         f"{counts['compared']} of {counts['encounters']} encounters compared with {counts['individuals']} individuals; "
