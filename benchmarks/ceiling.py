@@ -57,8 +57,8 @@ def patterns(run: Run, archive: Path, true: bool):  # type: ignore[no-untyped-de
             for instance in (i for i in nested if i["instance_id"] in animals):
                 animal = animals[instance["instance_id"]]
                 if true:
-                    rings, corner = archive / "truth" / "rings" / f"{animal.id}.png", (animal.box[0], animal.box[1])
-                    pattern = true_rings(instance["crop_box"], rings, (int(corner[0]), int(corner[1])))
+                    rings = archive / "truth" / "rings" / f"{animal.id}.png"
+                    pattern = true_rings(instance["crop_box"], rings, animal.corner)
                 elif instance["pattern"] is None:
                     continue
                 else:

@@ -91,8 +91,7 @@ def patterns(run: Run, animals: Mapping[str, Given], rings: Path) -> dict[str, f
         for instance in (i for nested in records.instances(batch) for i in nested):
             animal = animals.get(instance["instance_id"])
             if animal is not None and (file := rings / f"{animal.id}.png").is_file():
-                corner = int(animal.box[0]), int(animal.box[1])
-                total += pattern_lines.instance_counts(instance, file, corner)
+                total += pattern_lines.instance_counts(instance, file, animal.corner)
                 usable.append(bool(instance["usable"]))
     scores = pattern_lines.scores(total)
     return {f"pattern_{name}": value for name, value in scores.items()} | {"usable": float(np.mean(usable))}

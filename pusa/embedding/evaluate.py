@@ -45,7 +45,7 @@ def located(run: Run, animals: Mapping[str, Given], surface: Path, fields: Seque
                 if animal is None or animal.identity is None or not instance["patch_boxes"]:
                     continue
                 boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
-                where = places(boxes, surface / f"{animal.id}.png", (int(animal.box[0]), int(animal.box[1])))
+                where = places(boxes, surface / f"{animal.id}.png", animal.corner)
                 yield Located(instance, animal, sequence_id, boxes, where)
 
 

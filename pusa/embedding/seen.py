@@ -21,7 +21,6 @@ from pusa.embedding.coats import OVERSAMPLING, view
 from pusa.embedding.embed import patches_of
 from pusa.embedding.evaluate import Located
 from pusa.errors import UserError
-from pusa.exchange import Given
 from pusa.pattern import evaluate as pattern_lines
 from pusa.pattern import extract, patches
 from pusa.records import Run
@@ -62,7 +61,7 @@ def read(run: Run, archive: Path) -> SeenPlaces:
     members: dict[tuple[str, int, int], dict[str, list[tuple[int, float, float]]]] = defaultdict(dict)
     for found in _located(run, archive):
         rings = Path(archive) / "truth" / "rings" / f"{found.animal.id}.png"
-        true = pattern_lines.true_rings(found.instance["crop_box"], rings, _corner(found.animal))
+        true = pattern_lines.true_rings(found.instance["crop_box"], rings, found.animal.corner)
         true, extracted = (_enlarged(p, found) for p in (true, photo_files.decode_mask_png(found.instance["pattern"])))
         x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
         middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)
@@ -148,10 +147,6 @@ def _sums(mask: np.ndarray, middles: np.ndarray) -> np.ndarray:
     x0, y0 = np.rint(middles - half).astype(int).clip(0, np.array(mask.shape[::-1])).T
     x1, y1 = np.rint(middles + half).astype(int).clip(0, np.array(mask.shape[::-1])).T
     return (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]).astype(float)
-
-
-def _corner(animal: Given) -> tuple[int, int]:
-    return int(animal.box[0]), int(animal.box[1])
 
 
 def _enlarged(pattern: np.ndarray, found: Located) -> np.ndarray:

@@ -33,6 +33,11 @@ class Given:
     identity: str | None = None
     id: str | None = None
 
+    @property
+    def corner(self) -> tuple[int, int]:
+        """x, y of the upper left pixel of the box, in pixels: where the maps of a synthetic truth begin."""
+        return int(self.box[0]), int(self.box[1])
+
     def box_in(self, width: int, height: int) -> np.ndarray:
         """The box in pixels of a photo of `width` x `height`, clipped to it: 4 x float32."""
         x, y = (width, height) if self.fractions else (1, 1)
