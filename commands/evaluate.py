@@ -60,6 +60,55 @@ def sightings(
 
 
 @app.command()
+def reid(
+    run: RunFolder,
+    truth: Truth,
+    codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
+    only: Annotated[str, typer.Option(help="Methods whose name has this word.")] = "",
+) -> None:
+    """Table 3 of the paper: identification beside its baselines, by image and by encounter.
+
+    Images with `split: database` in the COCO file are the database; without any, each image is compared with those of
+    all other sequences.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.reid import evaluate_reid
+    from pusa.records import Run
+    from pusa.reid import TOPS, Result
+
+    console = Console(width=150)
+    animals, rows = evaluate_reid(Run(run), truth, codebook, only, lambda name: console.print(f"{name} ..."))
+    table = Table("method", "grouping", "database", *(f"top-{n}" for n in TOPS), "top-1, 95 %", "mAP")
+    table.add_column("by encounter: top-1, 95 %")
+    table.add_column("top-5")
+
+    def between(found: Result) -> str:
+        _, low, high = found.top(1)
+        return f"{100 * low:.1f} to {100 * high:.1f}"
+
+    for row in rows:
+        image, encounter = row.by_image, row.by_encounter
+        table.add_row(
+            row.method,
+            "yes" if row.grouping else "no",
+            "grouped" if row.grouped_gallery else "images",
+            *(f"{100 * image.top(n)[0]:.1f}" for n in TOPS),
+            between(image),
+            f"{image.precision.mean():.3f}",
+            f"{100 * encounter.top(1)[0]:.1f} ({between(encounter)})",
+            f"{100 * encounter.top(5)[0]:.1f}",
+        )
+    first = rows[0].by_image
+    table.title = (
+        f"{run}: of {animals.queries} known animals in the photos of the queries {len(first.ranks) + first.dropped} "
+        f"were found, {first.dropped} are not in the database; the rest are the queries; in %"
+    )
+    console.print(table)
+
+
+@app.command()
 def pattern(
     archive: Annotated[list[Path], typer.Option(help="Synthetic archive to measure on; may be repeated.")],
     tune: Annotated[Path, typer.Option(help="Training archive, on which the ridge filter is tuned.")],

@@ -236,12 +236,11 @@ class Run:
             schema = pa.schema([schema.field(c) for c in dict.fromkeys(c.split(".")[0] for c in chosen)])
         return schema.empty_table()
 
-    def embeddings(self) -> np.ndarray:
-        """The embeddings of all patches, (n, 512) float16, in the order of photo_id whatever order they were written
-        in.
-        """
+    def embeddings(self, files: Sequence[str]) -> np.ndarray:
+        """The embeddings of all patches in some `files` of photos, (n, 512) float16, in the order of photo_id."""
         parts: dict[str, np.ndarray] = {}
-        for batch in self.batches("photos", ["photo_id", "instances.list.element.embeddings"]):
+        for file in files:
+            batch = self.read_file(file, ["photo_id", "instances.list.element.embeddings"])
             for photo, found in zip(batch["photo_id"].to_pylist(), instances(batch), strict=True):
                 parts[photo] = np.concatenate(
                     [np.zeros(0, np.float16)] + [i["embeddings"] for i in found if i["embeddings"] is not None]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from torch import Tensor
 from pusa import weights
 from pusa.config import Config, device_and_dtype
 from pusa.errors import UserError
-from pusa.fisher.mixture import CHUNK, Mixture, chunks, expectation_maximisation, start
+from pusa.fisher.mixture import Mixture, Statistics, chunks, expectation_maximisation, start, summed
+from pusa.fisher.pca import Moments, principal_axes
 
 
 class CodebookConfig(Config):
@@ -28,7 +30,6 @@ class CodebookConfig(Config):
     tolerance: float = 1e-3  # EM ends when the mean log-likelihood of a patch gains less; scikit-learn's default
     variance_floor: float = 0.01  # share of the data's variance in a dimension below which no component's falls
     sample: int = 50_000  # patches that k-means starts from
-    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -106,64 +107,67 @@ class Codebook:
         return cls(t[0], t[1], Mixture(*t[2:]), made_with, stored.digest)
 
 
+class Patches(Protocol):
+    """The patch embeddings that a codebook is fitted to, wherever they are: it needs sums over them, and a sample."""
+
+    def moments(self) -> Moments: ...
+
+    def project(self, center: Tensor, axes: Tensor, sample: np.ndarray) -> Tensor:
+        """Keeps x = (e - center) @ axes of every patch, and returns the rows `sample` (sorted) of them, float32."""
+
+    def statistics(self, mixture: Mixture) -> Statistics:
+        """The sum over all patches x that `project` kept."""
+
+
+class InMemory:
+    """`Patches` of an array (n, C), float16 or float32, which may be memory-mapped; x is kept in float32."""
+
+    def __init__(self, embeddings: np.ndarray, device: str = "cpu") -> None:
+        self.embeddings = embeddings
+        self.device, _ = device_and_dtype(device)  # always in float32: half precision is too coarse for a likelihood
+
+    def moments(self) -> Moments:
+        return Moments.of(self.embeddings)
+
+    def project(self, center: Tensor, axes: Tensor, sample: np.ndarray) -> Tensor:
+        self.x = torch.empty(len(self.embeddings), axes.shape[1])  # room for all at once: no second copy
+        for part in chunks(len(self.embeddings)):
+            self.x[part] = (torch.from_numpy(self.embeddings[part]).float() - center) @ axes
+        return self.x[torch.from_numpy(sample)]
+
+    def statistics(self, mixture: Mixture) -> Statistics:
+        return summed(mixture, self.x, self.device)
+
+
 def fit(
-    embeddings: np.ndarray,
+    patches: Patches,
     config: CodebookConfig,
     seed: int,
     made_with: Mapping[str, str] | None = None,
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> Codebook:
-    """Fits a codebook to patch embeddings (n, C), float16 or float32, which may be memory-mapped.
+    """Fits a codebook to patches, however many: it keeps nothing of them but sums and a sample.
 
-    `report` is called after each EM iteration with {"iteration", "log_likelihood"}: the mean of a patch in nats,
-    under the mixture before that iteration's update. Keeps one (n, D) float32 copy. The same seed gives the same
-    codebook. Raises UserError where there are fewer patches than components, they are all equal, or one is not finite.
+    `report` is called after each EM iteration: see `expectation_maximisation`. The same patches in the same order and
+    the same seed give the same codebook. Raises UserError where there are fewer patches than components, they are all
+    equal, or one is not finite.
     """
-    n = len(embeddings)
-    if n < config.components:
+    moments = patches.moments()
+    if moments.count < config.components:
         raise UserError(
-            f"A codebook of {config.components} components cannot be fitted to {n} patches. "
+            f"A codebook of {config.components} components cannot be fitted to {moments.count} patches. "
             "Process more photos, or set fewer components."
         )
-    if not 1 <= config.dimensions <= embeddings.shape[1]:
+    if not 1 <= config.dimensions <= len(moments.total):
         raise UserError(
-            f"Setting `dimensions`: expected 1 to {embeddings.shape[1]}, the embedding's size; got {config.dimensions}."
+            f"Setting `dimensions`: expected 1 to {len(moments.total)}, the embedding's size; got {config.dimensions}."
         )
     rng = np.random.default_rng(seed)
-    device, _ = device_and_dtype(config.device)  # always in float32: half precision is too coarse for a likelihood
-    center, axes, spectrum = principal_axes(embeddings, config.dimensions)
+    center, axes, spectrum = principal_axes(moments, config.dimensions)
     floor = (config.variance_floor * spectrum).clamp(min=1e-6 * float(spectrum[0]))
-    x = torch.empty(n, config.dimensions)
-    for part in chunks(n):
-        x[part] = (torch.from_numpy(embeddings[part]).float() - center) @ axes
-    sample = torch.from_numpy(np.sort(rng.choice(n, min(n, config.sample), replace=False)))
-    mixture = start(x[sample], config.components, floor, rng).to(device)
-    mixture = expectation_maximisation(x, mixture, config.iterations, config.tolerance, floor.to(device), rng, report)
-    return Codebook(center, axes, mixture.to("cpu"), dict(made_with or {}))
-
-
-def principal_axes(embeddings: np.ndarray, dimensions: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (C,), axes (C, D) and variances (D,) of embeddings (n, C), by falling variance; float32, in chunks.
-
-    An axis has its largest entry positive, so that the same data gives the same signs everywhere.
-    """
-    n, size = embeddings.shape
-    total, products = torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
-    shift = torch.from_numpy(embeddings[:CHUNK]).float().mean(0)  # near the mean, so that float32 products lose nothing
-    for part in chunks(n):
-        e = torch.from_numpy(embeddings[part]).float() - shift
-        total += e.sum(0)
-        products += e.T @ e
-    if not products.isfinite().all():
-        raise UserError(
-            "A patch embedding holds NaN or infinity: process the archive again, and report it if it stays."
-        )
-    mean = total / n
-    values, vectors = torch.linalg.eigh(products / n - torch.outer(mean, mean))
-    values, vectors = values.flip(0)[:dimensions], vectors.flip(1)[:, :dimensions]
-    if values[0] <= 1e-9:
-        raise UserError(
-            "All patch embeddings are equal: there is nothing to fit a codebook to. Check the embedding's weights."
-        )
-    largest = vectors.gather(0, vectors.abs().argmax(0, keepdim=True))
-    return shift + mean.float(), (vectors * largest.sign()).float(), values.clamp(min=0).float()
+    chosen = np.sort(rng.choice(moments.count, min(moments.count, config.sample), replace=False))
+    mixture = start(patches.project(center, axes, chosen), config.components, floor, rng)
+    mixture = expectation_maximisation(
+        patches.statistics, mixture, config.iterations, config.tolerance, floor, rng, report
+    )
+    return Codebook(center, axes, mixture, dict(made_with or {}))

@@ -90,7 +90,7 @@ def start(sample: Tensor, components: int, floor: Tensor, rng: np.random.Generat
 
 
 def expectation_maximisation(
-    x: Tensor,
+    statistics: Callable[[Mixture], Statistics],
     mixture: Mixture,
     iterations: int,
     tolerance: float,
@@ -98,14 +98,16 @@ def expectation_maximisation(
     rng: np.random.Generator,
     report: Callable[[dict[str, float]], None] = lambda metrics: None,
 ) -> Mixture:
-    """EM on patches x (n, D) float32 from a given start, all on the device of `floor` (D,), the smallest variances,
-    but x.
+    """EM from a given start; `statistics` gives those of all patches under a mixture, wherever the patches are.
+
+    `floor` (D,): smallest variances. Ends after `iterations`, or where the mean log-likelihood of a patch gains less
+    than `tolerance`. `report` gets {"iteration", "log_likelihood"}: that mean, in nats, before the iteration's update.
     """
     previous = -math.inf
     for iteration in range(1, iterations + 1):
-        statistics = total(mixture.statistics(x[part].to(floor.device)) for part in chunks(len(x)))
-        mixture, reseeded = maximise(statistics, floor, rng)
-        mean = statistics.log_likelihood / len(x)
+        found = statistics(mixture)
+        mixture, reseeded = maximise(found, floor, rng)
+        mean = found.log_likelihood / found.patches
         report({"iteration": iteration, "log_likelihood": mean})
         if mean - previous < tolerance and not reseeded:
             break
@@ -132,6 +134,17 @@ def maximise(statistics: Statistics, floor: Tensor, rng: np.random.Generator) ->
         variances[k] = variances[heaviest]
         weights_[k] = weights_[heaviest] = weights_[heaviest] / 2
     return Mixture((weights_ / weights_.sum()).float(), means.float(), variances.float()), len(empty)
+
+
+def summed(mixture: Mixture, x: Tensor, device: torch.device | str = "cpu") -> Statistics:
+    """The statistics, on the CPU, of patches x (n, D) float32, n >= 0, computed on `device` in chunks."""
+    components, dimensions = mixture.means.shape
+    zeros = torch.zeros(components, dimensions, dtype=torch.float64, device=device)
+    found = Statistics(zeros[:, 0], zeros, zeros, 0.0, 0)
+    mixture = mixture.to(device)
+    for part in chunks(len(x)):
+        found = found + mixture.statistics(x[part].to(device))
+    return Statistics(found.counts.cpu(), found.sums.cpu(), found.squares.cpu(), found.log_likelihood, found.patches)
 
 
 def total(parts: Iterable[Statistics]) -> Statistics:

@@ -28,7 +28,7 @@ class VerifyConfig(Config):
     geometry: GeometryConfig = GeometryConfig()
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
     neighbours: int = Field(default=3, gt=0)  # that a key point votes for; the next one is the background
-    maps: int = Field(default=20, gt=0)  # crops for which a crop of the query seeks a map, those with most votes
+    maps: int = Field(default=20, ge=0)  # crops for which a crop of the query seeks a map, those with most votes
     shortlist: int = Field(default=100, gt=0)  # individuals, the nearest by Fisher vector, that are verified
 
 

@@ -11,9 +11,10 @@ from sklearn.mixture import GaussianMixture
 from pusa import weights
 from pusa.errors import UserError
 from pusa.fisher import mixture as module
-from pusa.fisher.codebook import Codebook, CodebookConfig, fit, principal_axes
+from pusa.fisher.codebook import Codebook, CodebookConfig, InMemory, fit
+from pusa.fisher.pca import Moments, principal_axes
 
-SMALL = CodebookConfig(dimensions=4, components=8, iterations=30, device="cpu")
+SMALL = CodebookConfig(dimensions=4, components=8, iterations=30)
 
 
 def clusters(n: int = 2000, size: int = 10, k: int = 8, seed: int = 0) -> np.ndarray:
@@ -28,8 +29,8 @@ def small_chunks(monkeypatch):
 
 
 def test_axes_equal_scikit_learn():
-    x = clusters() + 5  # far from zero, where float32 products would lose digits
-    center, axes, variances = principal_axes(x, 4)
+    x = clusters() + 5  # far from zero, where float32 sums would lose digits
+    center, axes, variances = principal_axes(Moments.of(x), 4)
     reference = PCA(4).fit(x.astype(float))
     np.testing.assert_allclose(center, x.mean(0), atol=1e-5)
     np.testing.assert_allclose(np.abs(reference.components_ @ axes.numpy()), np.eye(4), atol=1e-4)
@@ -39,7 +40,11 @@ def test_axes_equal_scikit_learn():
 
 def test_fit_finds_the_clusters_and_repeats_itself():
     x = clusters().astype(np.float16)
-    first, again, other = fit(x, SMALL, seed=3), fit(x, SMALL, seed=3), fit(x, SMALL, seed=4)
+    first, again, other = (
+        fit(InMemory(x), SMALL, seed=3),
+        fit(InMemory(x), SMALL, seed=3),
+        fit(InMemory(x), SMALL, seed=4),
+    )
     torch.testing.assert_close(first.mixture.means, again.mixture.means, rtol=0, atol=0)
     assert not torch.equal(first.mixture.means, other.mixture.means)
     projected = first.project(torch.from_numpy(x))
@@ -49,13 +54,13 @@ def test_fit_finds_the_clusters_and_repeats_itself():
 
 def test_variance_floor():
     x = np.repeat(clusters(8), 50, 0)  # eight points, fifty times each: every cluster has no width
-    found = fit(x, SMALL.model_copy(update={"dimensions": 2, "variance_floor": 0.01}), seed=0)
+    found = fit(InMemory(x), SMALL.model_copy(update={"dimensions": 2, "variance_floor": 0.01}), seed=0)
     spread = found.project(torch.from_numpy(x)).var(0, unbiased=False)
     torch.testing.assert_close(found.mixture.variances, (0.01 * spread).expand(8, 2), rtol=1e-3, atol=0)
 
 
 def test_file_round_trip(tmp_path):
-    codebook = fit(clusters(), SMALL, seed=0, made_with={"embedding": "e" * 64, "pattern": "p" * 64})
+    codebook = fit(InMemory(clusters()), SMALL, seed=0, made_with={"embedding": "e" * 64, "pattern": "p" * 64})
     digest = codebook.save(tmp_path / "c.safetensors")
     loaded = Codebook.load(str(tmp_path / "c.safetensors"))
     assert loaded.digest == digest
@@ -92,9 +97,9 @@ def test_incomplete_file(tmp_path):
 )
 def test_bad_input(embeddings, config, message):
     with pytest.raises(UserError, match=message):
-        fit(embeddings, config, seed=0)
+        fit(InMemory(embeddings), config, seed=0)
 
 
 def test_embeddings_of_another_network():
     with pytest.raises(UserError, match="embeddings of 10 numbers"):
-        fit(clusters(), SMALL, seed=0).project(torch.zeros(3, 7))
+        fit(InMemory(clusters()), SMALL, seed=0).project(torch.zeros(3, 7))

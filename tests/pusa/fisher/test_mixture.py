@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from pusa.fisher import mixture as module
-from pusa.fisher.mixture import Mixture, expectation_maximisation, maximise, start
+from pusa.fisher.mixture import Mixture, expectation_maximisation, maximise, start, summed
 
 
 def clusters(n: int = 2000, size: int = 10, k: int = 8, seed: int = 0) -> np.ndarray:
@@ -39,7 +39,9 @@ def test_em_equals_scikit_learn_from_the_same_start():
     begin = Mixture(torch.full((8,), 1 / 8), torch.from_numpy(means), torch.from_numpy(np.tile(sigma, (8, 1))))
     history = []
     floor = torch.full((4,), 1e-9)
-    found = expectation_maximisation(torch.from_numpy(x), begin, 15, -1, floor, rng, history.append)
+    found = expectation_maximisation(
+        lambda m: summed(m, torch.from_numpy(x)), begin, 15, -1, floor, rng, history.append
+    )
     ours = found.posteriors(torch.from_numpy(x))[1].mean().item()
     assert ours == pytest.approx(reference.score(x), abs=1e-3)
     np.testing.assert_allclose(found.means, reference.means_, atol=1e-3)
@@ -70,7 +72,7 @@ def test_a_component_that_lost_its_patches_comes_back():
     assert reseeded == 1
     torch.testing.assert_close(mixture.weights, torch.tensor([0.5, 0.5]))
     assert (mixture.means[1] - mixture.means[0]).abs().allclose(0.5 * mixture.variances[0].sqrt())
-    found = expectation_maximisation(x, mixture, 20, 1e-4, floor, np.random.default_rng(0))
+    found = expectation_maximisation(lambda m: summed(m, x), mixture, 20, 1e-4, floor, np.random.default_rng(0))
     assert found.weights.min() > 0.1  # it holds patches of its own again
 
 

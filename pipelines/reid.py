@@ -1,0 +1,173 @@
+"""Table 3 of the paper on a run: our identification and its baselines on the same photos, by image and by encounter."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.identify import features
+from pusa import exchange, records, reid, truth
+from pusa.errors import UserError
+from pusa.fisher import aggregate
+from pusa.fisher.codebook import Codebook, CodebookConfig, InMemory, fit
+from pusa.fisher.encode import fisher_vectors
+from pusa.gallery import search, verify
+from pusa.gallery.geometry import Features, root_sift
+from pusa.gallery.verify import Verifier, VerifyConfig
+from pusa.photos import normal_path
+from pusa.records import Run
+from pusa.reid import Group, Instances, Method, Result
+
+Report = Callable[[str], None]
+ROOT_SIFT = CodebookConfig(dimensions=64, components=256)  # of RootSIFT's Fisher vectors (peers in the field)
+
+
+@dataclass(frozen=True)
+class Animals:
+    """The known animals of a run: what `reid` needs, and of each its id, patch embeddings (T, C) and descriptor."""
+
+    instances: Instances
+    ids: list[str]
+    embeddings: list[np.ndarray]
+    descriptors: np.ndarray
+    queries: int  # known animals in the photos of the queries, found or not
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: images with or without grouping; one database image or all of an individual together."""
+
+    method: str
+    grouping: bool
+    grouped_gallery: bool
+    by_image: Result
+    by_encounter: Result
+
+
+def read(run: Run, truth_file: str, size: int) -> Animals:
+    """The instances of a run that are true animals with a name; `size`: numbers in an embedding.
+
+    Images of the COCO file with `split` = "database" are the database. Raises UserError where the file has some, but
+    no animal of them was found.
+    """
+    identities = truth.identities(truth.true_animals(run, truth_file))
+    images = json.loads(Path(truth_file).read_text())["images"]
+    database = {normal_path(i["file_name"]) for i in images if i.get("split") == "database"}
+    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
+    owner = {m: e for e, members in zip(*encounters.values(), strict=True) for m in members}
+    rows: list[tuple[str, str, str, str, bool, np.ndarray, np.ndarray]] = []
+    children = [f"instances.list.element.{name}" for name in ("instance_id", "embeddings", "descriptor")]
+    for batch in run.batches("photos", ["path", "sequence_id", *children]):
+        paths, sequences = batch["path"].to_pylist(), batch["sequence_id"].to_pylist()
+        for path, sequence, nested in zip(paths, sequences, records.instances(batch), strict=True):
+            for i in nested:
+                if i["instance_id"] not in identities:
+                    continue
+                x = np.zeros(0, np.float16) if i["embeddings"] is None else i["embeddings"]
+                rows.append(
+                    (i["instance_id"], owner[i["instance_id"]], sequence, identities[i["instance_id"]],
+                     normal_path(path) in database, x.reshape(-1, size), i["descriptor"])
+                )  # fmt: skip
+    rows.sort(key=lambda row: row[0])
+    if database and not any(row[4] for row in rows):
+        raise UserError(f"No animal of the database images of {truth_file} was found in {run.uri}.")
+    ids, encounter, sequence, individual, is_database, embeddings, descriptors = zip(*rows, strict=True)
+    instances = Instances(*(np.array(c) for c in (encounter, sequence, individual, is_database)))
+    known = exchange.read_instances(truth_file).items()
+    animals = sum(g.identity is not None for path, given in known if path not in database for g in given)
+    return Animals(instances, list(ids), list(embeddings), np.array(descriptors, np.float32), animals)
+
+
+def evaluate_reid(
+    run: Run, truth_file: str, codebook: str | None = None, only: str = "", report: Report = lambda name: None
+) -> tuple[Animals, list[Row]]:
+    """The table of a finished run: every method whose name has the word `only`, with and without grouping.
+
+    `codebook`: in place of the run's. `report` is told each method before it begins.
+    """
+    manifest = run.finished_manifest()
+    book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
+    book.check(manifest["weights"])
+    animals = read(run, truth_file, len(book.center))
+    split = animals.instances.database.any()
+    rows = []
+    for name, make in methods(run, animals, book).items():
+        if only not in name:
+            continue
+        report(name)
+        method = make()
+        for grouping, grouped_gallery in ((False, False), (True, False), (True, True)):
+            if grouped_gallery and not split:
+                continue  # an encounter would be compared with single images of itself
+            found = reid.rank(animals.instances, method, grouping, grouped_gallery)
+            results = found.by_image(animals.instances), found.by_group(animals.instances)
+            rows.append(Row(name, grouping, grouped_gallery, *results))
+    return animals, rows
+
+
+def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[], Method]]:
+    """Ways to compare groups, by name; each is made when it is called for."""
+
+    def patches(group: Group) -> np.ndarray:
+        return np.concatenate([animals.embeddings[i] for i in group])
+
+    def of_patches(encode: Callable[[Codebook, Sequence[np.ndarray]], np.ndarray]) -> Method:
+        return by_vector(lambda groups: encode(book, [patches(g) for g in groups]))
+
+    def descriptors(groups: Sequence[Group]) -> np.ndarray:
+        return aggregate.unit(np.array([animals.descriptors[g].mean(0) for g in groups]))
+
+    @functools.cache
+    def points() -> list[Features]:
+        found = features(run, {i: i for i in animals.ids}, VerifyConfig())
+        return [found[i][0] for i in animals.ids]
+
+    def sift_fisher() -> Method:
+        sift = [root_sift(f.descriptors) for f in points()]
+        chosen = animals.instances.database if animals.instances.database.any() else np.ones(len(sift), bool)
+        own = fit(InMemory(np.concatenate([sift[i] for i in np.flatnonzero(chosen)])), ROOT_SIFT, seed=0)
+        return by_vector(lambda groups: fisher_vectors(own, [np.concatenate([sift[i] for i in g]) for g in groups]))
+
+    fisher = of_patches(fisher_vectors)
+    return {
+        "Fisher vector": lambda: fisher,
+        "Fisher vector, verified": lambda: by_points(points(), VerifyConfig(), fisher),
+        "mean embedding": lambda: of_patches(aggregate.mean_embedding),
+        "bag of words": lambda: of_patches(aggregate.bag_of_words),
+        "VLAD": lambda: of_patches(aggregate.vlad),
+        "GeM descriptor": lambda: by_vector(descriptors),
+        "RootSIFT, Fisher vector": sift_fisher,
+        "RootSIFT, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0)),
+        "RootSIFT, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig()),
+    }
+
+
+def by_vector(encode: Callable[[Sequence[Group]], np.ndarray]) -> Method:
+    """Cosine distance of one vector a group; a vector of zeros cannot be compared."""
+
+    def cost(queries: Sequence[Group], gallery: Sequence[Group], allowed: np.ndarray) -> np.ndarray:
+        mine, theirs = encode(queries), encode(gallery)
+        distance = search.distances(mine, theirs)
+        distance[~mine.any(axis=1)] = distance[:, ~theirs.any(axis=1)] = np.inf
+        return distance
+
+    return cost
+
+
+def by_points(points: Sequence[Features], config: VerifyConfig, otherwise: Method | None = None) -> Method:
+    """Evidence of key points; groups without any are compared `otherwise`, behind all others, or not at all."""
+
+    def cost(queries: Sequence[Group], gallery: Sequence[Group], allowed: np.ndarray) -> np.ndarray:
+        verifier = Verifier([[points[i] for i in verify.spread(g, config.crops)] for g in gallery], config)
+        rest = otherwise(queries, gallery, allowed) if otherwise else np.full(allowed.shape, np.inf)
+        return np.stack([
+            verifier([points[i] for i in verify.spread(g, config.crops)], may).cost(row)
+            for g, may, row in zip(queries, allowed, rest, strict=True)
+        ])  # fmt: skip
+
+    return cost
