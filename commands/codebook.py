@@ -33,7 +33,7 @@ def fit(
     manifest = opened.finished_manifest()
     console = Console(highlight=False)
     config = load_config(codebook.CodebookConfig, overrides={"dimensions": dimensions, "components": components})
-    made_with = {kind: manifest["weights"][kind] for kind in ("pattern", "embedding")}
+    made_with = {kind: manifest["weights"][kind] for kind in ("pattern", "embedding") if kind in manifest["weights"]}
 
     def told(metrics: dict[str, float]) -> None:
         console.print(f"iteration {metrics['iteration']:.0f}: {metrics['log_likelihood']:.4f}")

@@ -31,6 +31,7 @@ from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.grouping.descriptor import Describer, DescriptorConfig
 from pusa.pattern.extract import PatternConfig, PatternExtractor
+from pusa.pattern.grey import GreyPatches
 from pusa.records import Run
 from pusa.segmentation.detect import CropConfig, PhotoDetector
 from pusa.segmentation.mask_rcnn import SegmentationConfig
@@ -76,7 +77,9 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
     where the run was begun with other settings or weights: results hold for these, never for a name alone.
     """
     run = Run(out)
-    names = {"pattern": config.pattern.weights, "embedding": config.embedding.weights}
+    names = {"embedding": config.embedding.weights}
+    if config.pattern.grey_side is None:
+        names["pattern"] = config.pattern.weights
     if given is None:
         names["segmentation"] = config.segmentation.weights
     if config.encounters.codebook:
@@ -149,7 +152,7 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
     stages: list[tuple[type, dict[str, Any]]] = [
         (PhotoDetector, {"archive": archive, "config": config.segmentation, "crops": config.crops, "given": given}),
         (Describer, {"config": config.descriptor}),
-        (PatternExtractor, {"config": config.pattern}),
+        (GreyPatches if config.pattern.grey_side else PatternExtractor, {"config": config.pattern}),
         (PatchEmbedder, {"config": config.embedding}),
     ]
     stream: ray.data.Dataset = ray.data.from_arrow(blocks)

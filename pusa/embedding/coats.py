@@ -63,11 +63,11 @@ def _places(rings: np.ndarray, line_thickness: float, rng: np.random.Generator) 
     return np.array([(x, y) for y in ys for x in xs if density[int(y), int(x)] >= MIN_WHITE]).reshape(-1, 2)
 
 
-def view(
+def warp(
     picture: np.ndarray, centre: np.ndarray, scale: float, difficulty: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """A patch (64, 64) bool around `centre` (2,) = x, y of a picture (H, W) uint8, `scale` times as large, as another
-    photo may show it.
+    """A patch (64, 64) uint8 around `centre` (2,) = x, y of a picture (H, W) uint8, `scale` times as large, from where
+    another photo may see it.
 
     `difficulty` scales all distortions: 0 is the place as it is, 1 the worst that two photos do to it.
     """
@@ -86,7 +86,15 @@ def view(
     perspective = np.eye(3)
     perspective[2, :2] = difficulty * rng.normal(0, 0.0008, 2)
     perspective[2, 2] = 1 - perspective[2, :2].sum() * half  # the centre stays at scale 1
-    seen = cv2.warpPerspective(picture, perspective @ matrix, (patches.SIZE, patches.SIZE)) >= 128
+    return cv2.warpPerspective(picture, perspective @ matrix, (patches.SIZE, patches.SIZE))
+
+
+def view(
+    picture: np.ndarray, centre: np.ndarray, scale: float, difficulty: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A patch (64, 64) bool of a pattern (H, W) uint8 as another photo may show it: `warp`, and `disturb` as often as
+    `difficulty` says."""
+    seen = warp(picture, centre, scale, difficulty, rng) >= 128
     return disturb(seen, rng) if rng.random() < difficulty else seen
 
 
@@ -106,6 +114,15 @@ def disturb(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         distance = np.tensordot(normal / np.linalg.norm(normal), grid, 1)
         picture[distance > rng.uniform(10, 30)] = 0
     return picture > 0
+
+
+def relight(patch: np.ndarray, difficulty: float, rng: np.random.Generator) -> np.ndarray:
+    """A patch (64, 64) float32 in [0, 1] of a grey one, uint8: other light and contrast, blurred, with noise."""
+    x: np.ndarray = patch.astype(np.float32) / 255
+    x = cv2.GaussianBlur(x, (0, 0), 0.1 + 1.5 * difficulty * rng.random())
+    x = x ** np.exp(difficulty * rng.uniform(-0.6, 0.6)) * np.exp(difficulty * rng.uniform(-0.4, 0.4))
+    x += rng.normal(0, 0.06 * difficulty * rng.random(), x.shape)
+    return x.clip(0, 1).astype(np.float32)
 
 
 @dataclass(frozen=True)

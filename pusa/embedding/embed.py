@@ -14,7 +14,7 @@ from pusa import records, weights
 from pusa.config import Config, device_and_dtype, set_threads
 from pusa.embedding.network import DIMENSIONS, PatchNetwork
 from pusa.errors import UserError
-from pusa.pattern import patches
+from pusa.pattern import grey, patches
 
 
 class EmbeddingConfig(Config):
@@ -51,9 +51,9 @@ class PatchEmbedder:
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)
-        todo = [i for row in nested for i in row if i["pattern"] is not None and i["patch_boxes"]]
+        todo = [i for row in nested for i in row if i["patch_boxes"]]
         found = [patches_of(i) for i in todo]
-        vectors = self.embed(np.concatenate([np.zeros((0, patches.SIZE, patches.SIZE), bool), *found]))
+        vectors = self.embed(np.concatenate(found) if found else np.zeros((0, patches.SIZE, patches.SIZE), bool))
         ends = np.cumsum([len(f) for f in found])[:-1]
         for instance, own in zip(todo, np.split(vectors, ends) if todo else [], strict=True):
             instance["embeddings"] = own.astype(np.float16).ravel()
@@ -77,7 +77,10 @@ class PatchEmbedder:
 
 
 def patches_of(instance: dict[str, Any]) -> np.ndarray:
-    """Patches (n, 64, 64) bool of an instance, cut from its stored pattern at its `patch_boxes`."""
+    """Patches (n, 64, 64) of an instance at its `patch_boxes`: bool, of its stored pattern; where there is none, of its
+    grey crop, float32 in [0, 1]."""
+    if instance["pattern"] is None:
+        return grey.cut(instance)
     pattern = photo_files.decode_mask_png(instance["pattern"])
     boxes = np.array(instance["patch_boxes"], np.float32).reshape(-1, 4)
     return patches.cut(pattern, boxes, instance["crop_box"])

@@ -17,12 +17,12 @@ import numpy as np
 from pusa import photos as photo_files
 from pusa import truth
 from pusa.embedding import evaluate
-from pusa.embedding.coats import OVERSAMPLING, view
+from pusa.embedding.coats import OVERSAMPLING, relight, view, warp
 from pusa.embedding.embed import patches_of
 from pusa.embedding.evaluate import Located
 from pusa.errors import UserError
 from pusa.pattern import evaluate as pattern_lines
-from pusa.pattern import extract, patches
+from pusa.pattern import extract, grey, patches
 from pusa.records import Run
 
 STEP = 0.05  # body lengths between the middles of two places
@@ -35,19 +35,24 @@ DISTORTION = 0.4  # of what `coats.view` does to a place: most of it has happene
 
 @dataclass(frozen=True)
 class SeenPlaces:
-    """Patterns (H, W) uint8 with lines OVERSAMPLING x the normal thickness, and of each class its members by sequence,
-    each (n, 3): number of the pattern, x and y of the middle in its pixels."""
+    """Patterns (H, W) uint8 with lines OVERSAMPLING x the normal thickness, or grey pictures of that size, and of each
+    class its members by sequence, each (n, 3): number of the pattern, x and y of the middle in its pixels."""
 
     patterns: list[np.ndarray]
     members: list[list[np.ndarray]]
+    grey: bool = False
 
     def __len__(self) -> int:
         return len(self.members)
 
     def member(self, c: int, turn: int, rng: np.random.Generator, difficulty: float = 1.0) -> np.ndarray:
-        """One member of class c, at each turn of the next sequence: patch (64, 64) bool; `difficulty` 0 as found."""
+        """One member of class c, at each turn of the next sequence: patch (64, 64), bool, or grey float32 in [0, 1];
+        `difficulty` 0 as found."""
         number, x, y = rng.choice(self.members[c][turn % len(self.members[c])])
-        return view(self.patterns[int(number)], np.array([x, y]), 1 / OVERSAMPLING, DISTORTION * difficulty, rng)
+        picture, middle, distortion = self.patterns[int(number)], np.array([x, y]), DISTORTION * difficulty
+        if self.grey:
+            return relight(warp(picture, middle, 1 / OVERSAMPLING, distortion, rng), difficulty, rng)
+        return view(picture, middle, 1 / OVERSAMPLING, distortion, rng)
 
 
 def read(run: Run, archive: Path) -> SeenPlaces:
@@ -59,24 +64,39 @@ def read(run: Run, archive: Path) -> SeenPlaces:
     """
     patterns: list[np.ndarray] = []
     members: dict[tuple[str, int, int], dict[str, list[tuple[int, float, float]]]] = defaultdict(dict)
+    is_grey = False
     for found in _located(run, archive):
-        rings = Path(archive) / "truth" / "rings" / f"{found.animal.id}.png"
-        true = pattern_lines.true_rings(found.instance["crop_box"], rings, found.animal.corner)
-        true, extracted = (_enlarged(p, found) for p in (true, photo_files.decode_mask_png(found.instance["pattern"])))
-        x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
-        middles = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)
-        middles *= (true.shape[1] / (x1 - x0), true.shape[0] / (y1 - y0))
-        right = agreement(extracted, true, middles) >= AGREEMENT
-        for (s, theta), (x, y), is_right in zip(found.where, middles, right, strict=True):
+        size = _enlarged_size(found)
+        middles = _middles(found, size)
+        is_grey = found.instance["pattern"] is None  # of all patches in a run, or of none
+        pictures, shown = _greys(found, size) if is_grey else _lines(found, archive, size, middles)
+        for (s, theta), (x, y), numbers in zip(found.where, middles, shown, strict=True):
             if (cell := cell_of(s, theta)) is not None:
                 of_place = members[str(found.animal.identity), *cell].setdefault(found.sequence_id, [])
-                of_place += [(len(patterns) + k, x, y) for k in ((0, 1) if is_right else (0,))]
-        for lines in (thickened(true), extracted):
-            patterns.append(cv2.GaussianBlur(lines.astype(np.uint8) * 255, (0, 0), 0.7))
+                of_place += [(len(patterns) + k, x, y) for k in numbers]
+        patterns += pictures
     several = [[np.array(m) for m in of_place.values()] for of_place in members.values() if len(of_place) > 1]
     if not several:
         raise UserError(f"{run.uri} shows no place of an animal of {archive} in two sequences.")
-    return SeenPlaces(patterns, several)
+    return SeenPlaces(patterns, several, is_grey)
+
+
+def _greys(found: Located, size: tuple[int, int]) -> tuple[list[np.ndarray], list[tuple[int, ...]]]:
+    """The grey crop of an instance as a picture (H, W) uint8 of `size` (width, height), which shows all its patches."""
+    return [grey.picture(found.instance, size)], [(0,)] * len(found.boxes)
+
+
+def _lines(
+    found: Located, archive: Path, size: tuple[int, int], middles: np.ndarray
+) -> tuple[list[np.ndarray], list[tuple[int, ...]]]:
+    """The true rings and the extracted ones of an instance as pictures (H, W) uint8 of `size` (width, height), and
+    which of the two show the patches around `middles` (n, 2) rightly."""
+    file = Path(archive) / "truth" / "rings" / f"{found.animal.id}.png"
+    true = patches.resize(pattern_lines.true_rings(found.instance["crop_box"], file, found.animal.corner), size)
+    extracted = patches.resize(photo_files.decode_mask_png(found.instance["pattern"]), size)
+    right = agreement(extracted, true, middles) >= AGREEMENT
+    pictures = [cv2.GaussianBlur(p.astype(np.uint8) * 255, (0, 0), 0.7) for p in (thickened(true), extracted)]
+    return pictures, [(0, 1) if r else (0,) for r in right]
 
 
 def _located(run: Run, archive: Path) -> Iterator[Located]:
@@ -84,13 +104,13 @@ def _located(run: Run, archive: Path) -> Iterator[Located]:
     animals = truth.true_animals(run, str(folder / "instances.json"))
     if not (folder / "surface").is_dir():
         raise UserError(f"{archive} has no truth/surface: `pusa synth` writes where on the body each pixel lies.")
-    return evaluate.located(run, animals, folder / "surface", ("crop_box", "pattern"))
+    return evaluate.located(run, animals, folder / "surface", ("crop_box", "pattern", "crop", "mask"))
 
 
 @dataclass(frozen=True)
 class SeenPatches:
-    """Patches (n, 64, 64) bool as they were extracted, where they lie (n, 2), and whose they are (n,), in which
-    sequence (n,): what `evaluate.retrieval` needs."""
+    """Patches (n, 64, 64) as the run has them, bool, or grey float32; where they lie (n, 2), whose they are (n,), in
+    which sequence (n,): what `evaluate.retrieval` needs."""
 
     patches: np.ndarray
     where: np.ndarray
@@ -149,8 +169,14 @@ def _sums(mask: np.ndarray, middles: np.ndarray) -> np.ndarray:
     return (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]).astype(float)
 
 
-def _enlarged(pattern: np.ndarray, found: Located) -> np.ndarray:
-    """A pattern on the pixels of the crop box as (H, W) bool on which a patch has 64 x OVERSAMPLING px."""
+def _enlarged_size(found: Located) -> tuple[int, int]:
+    """Width and height of the crop where a patch has 64 x OVERSAMPLING px."""
     _, size = patches.from_photo(found.boxes, found.instance["crop_box"])
     width, height = (max(1, round(length * OVERSAMPLING)) for length in size)
-    return patches.resize(pattern, (width, height))
+    return width, height
+
+
+def _middles(found: Located, size: tuple[int, int]) -> np.ndarray:
+    """Middles (n, 2) of the patches in a picture of the crop of `size` (width, height)."""
+    x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
+    return ((found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)) * (size[0] / (x1 - x0), size[1] / (y1 - y0))

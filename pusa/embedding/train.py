@@ -123,6 +123,12 @@ def places_of(config: EmbeddingTraining) -> Together:
         raise UserError(
             "There is nothing to learn from: give `coats`, a run and its archive as `seen`, or `artificial`."
         )
+    kinds = {bool(getattr(source, "grey", False)) for source in (*sources, *others)}
+    if len(kinds) > 1:
+        raise UserError(
+            "Runs of grey patches cannot be learnt from together with patterns: set `coats: 0`, and give no artificial "
+            "patches and no other runs."
+        )
     share = 0.0 if not others else config.seen_share if sources else 1.0
     sizes = np.array([len(source) for source in others], float)
     return Together([*sources, *others], [1 - share] * len(sources) + list(share * sizes / max(sizes.sum(), 1)))

@@ -55,6 +55,9 @@ class PatternConfig(Config):
     # null = what the weights were fitted for: right in 85 % of those that it lets through
     min_quality: float | None = Field(default=0.0, ge=0, le=1)
     patches: PatchConfig = PatchConfig()
+    # Side of a patch, in roots of the mask's area: no pattern is extracted, patches are cut from the grey crop (the
+    # paper's rows "no pattern"; `grey.GreyPatches`), for networks of their own. null: patterns
+    grey_side: float | None = Field(default=None, gt=0)
     # Crops in one pass of the network. One is as fast on a CPU, and needs least memory; on a GPU 16
     batch: int = Field(default=1, gt=0)
     device: str = "auto"
@@ -180,7 +183,7 @@ class PatternExtractor:
         for instance in (i for row in nested for i in row if i["crop"] is not None):
             x0, y0, x1, y1 = instance["crop_box"]
             if max(x1 - x0, y1 - y0) < self.config.min_side:
-                instance |= _unusable("too small")
+                instance |= unusable("too small")
                 continue
             todo.append(instance)
             crop = photo_files.decode_jpeg(instance["crop"])
@@ -212,7 +215,7 @@ class PatternExtractor:
         small = binary_mask(probability, inside, self.config)
         fraction = float(small.sum() / max(int(inside.sum()), 1))
         if fraction < self.config.min_fraction:
-            return _unusable("no pattern", fraction)
+            return unusable("no pattern", fraction)
         pattern = patches.resize(small, (x1 - x0, y1 - y0))
         reason = None
         if self.quality is not None and self.config.min_quality != 0:
@@ -240,7 +243,8 @@ def _mask_of(instance: dict, shape: tuple[int, int]) -> np.ndarray:
     return crop_mask(instance["mask"], instance["crop_box"], shape[::-1])
 
 
-def _unusable(reason: str, fraction: float = 0.0) -> dict:
+def unusable(reason: str, fraction: float = 0.0) -> dict:
+    """The fields of an instance without patches, and why."""
     return {
         "pattern": None,
         "pattern_fraction": fraction,

@@ -145,3 +145,24 @@ def test_triplets_are_learnt_from_too(folder):
 def test_nothing_to_learn_from():
     with pytest.raises(UserError, match="nothing to learn from"):
         train.places_of(train.EmbeddingTraining(coats=0))
+
+
+def test_grey_patches_have_one_member_a_photo(folder):
+    """Without patterns, members come from the grey crops, whose squares are dark on light."""
+    run = Run(str(folder / "run"))
+    table = run.read("photos")
+    nested = records.instances(table)
+    for (instance,) in nested:
+        pixels = np.full((H, W, 3), 200, np.uint8)
+        for x, y in MIDDLES:
+            pixels[y - 20 : y + 20, x - 20 : x + 20] = 50
+        instance |= {"pattern": None, "crop": photos.encode_jpeg(pixels)}
+    run.write("photos", records.with_instances(table, nested), "00000")
+    places = seen.read(run, folder / "archive")
+    assert places.grey
+    assert [[m[:, 0].tolist() for m in of_place] for of_place in places.members] == [[[0], [1]], [[0], [1]]]
+    member = places.member(0, 0, np.random.default_rng(0), 0)
+    assert member.dtype == np.float32
+    assert 0 <= member.min() < member[32, 32] + 0.1 < member[4, 4] <= member.max() <= 1
+    with pytest.raises(UserError, match="together with patterns"):
+        train.places_of(train.EmbeddingTraining(out=folder, coats=1, seen=((folder / "run", folder / "archive"),)))
