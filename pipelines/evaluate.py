@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.identify import Verification, crops_of, features
+from pipelines.identify import Verification
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -19,6 +19,7 @@ from pusa.exchange import Given
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
+from pusa.gallery.crops import crops_of, features
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.pattern import evaluate as pattern_lines

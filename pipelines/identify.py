@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -16,8 +15,8 @@ from pusa import photos, records, truth
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
-from pusa.gallery import geometry, search, verify
-from pusa.gallery.geometry import Features
+from pusa.gallery import search
+from pusa.gallery.crops import crops_of, features
 from pusa.gallery.store import Gallery, Vectors
 from pusa.gallery.verify import Evidence, Verifier, VerifyConfig
 from pusa.records import Run
@@ -128,29 +127,6 @@ def _thumbnail(crop: bytes) -> bytes:
     scale = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
     size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
     return photos.encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 85)
-
-
-def crops_of(run: Run, config: VerifyConfig, wanted: Collection[str] | None = None) -> dict[str, str]:
-    """The encounter by instance_id of those instances of each encounter, or of the `wanted`, that are verified."""
-    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
-    return {
-        i: e
-        for e, ids in zip(*encounters.values(), strict=True)
-        if wanted is None or e in wanted
-        for i in verify.spread(ids, config.crops)
-    }
-
-
-def features(run: Run, owner: Mapping[str, str], config: VerifyConfig) -> dict[str, list[Features]]:
-    """Key points of the instances `owner` names, by their owner; 25 KB each. On all cores."""
-    result: dict[str, list[Features]] = {e: [] for e in owner.values()}
-    children = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
-    with ThreadPoolExecutor() as pool:  # OpenCV works outside Python's lock
-        for batch in run.batches("photos", children):
-            mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in owner]
-            for instance, found in zip(mine, pool.map(lambda i: geometry.features(i, config.geometry), mine)):  # noqa: B905
-                result[owner[instance["instance_id"]]].append(found)
-    return result
 
 
 def identify(run: Run, gallery_uri: str, top: int = 5, verification: VerifyConfig | None = None) -> dict[str, int]:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.identify import features
 from pusa import exchange, records, reid, truth
+from pusa.embedding.network import DIMENSIONS
 from pusa.errors import UserError
 from pusa.fisher import aggregate
 from pusa.fisher.codebook import Codebook, CodebookConfig, InMemory, fit
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search, verify
+from pusa.gallery.crops import features
 from pusa.gallery.geometry import Features, root_sift
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.photos import normal_path
@@ -49,8 +50,8 @@ class Row:
     by_encounter: Result
 
 
-def read(run: Run, truth_file: str, size: int) -> Animals:
-    """The instances of a run that are true animals with a name; `size`: numbers in an embedding.
+def read(run: Run, truth_file: str) -> Animals:
+    """The instances of a run that are true animals with a name.
 
     Images of the COCO file with `split` = "database" are the database. Raises UserError where the file has some, but
     no animal of them was found.
@@ -71,7 +72,7 @@ def read(run: Run, truth_file: str, size: int) -> Animals:
                 x = np.zeros(0, np.float16) if i["embeddings"] is None else i["embeddings"]
                 rows.append(
                     (i["instance_id"], owner[i["instance_id"]], sequence, identities[i["instance_id"]],
-                     normal_path(path) in database, x.reshape(-1, size), i["descriptor"])
+                     normal_path(path) in database, x.reshape(-1, DIMENSIONS), i["descriptor"])
                 )  # fmt: skip
     rows.sort(key=lambda row: row[0])
     if database and not any(row[4] for row in rows):
@@ -93,8 +94,7 @@ def evaluate_reid(
     manifest = run.finished_manifest()
     book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
     book.check(manifest["weights"])
-    animals = read(run, truth_file, len(book.center))
-    split = animals.instances.database.any()
+    animals = read(run, truth_file)
     rows = []
     for name, make in methods(run, animals, book).items():
         if only not in name:
@@ -102,8 +102,6 @@ def evaluate_reid(
         report(name)
         method = make()
         for grouping, grouped_gallery in ((False, False), (True, False), (True, True)):
-            if grouped_gallery and not split:
-                continue  # an encounter would be compared with single images of itself
             found = reid.rank(animals.instances, method, grouping, grouped_gallery)
             results = found.by_image(animals.instances), found.by_group(animals.instances)
             rows.append(Row(name, grouping, grouped_gallery, *results))
@@ -113,11 +111,8 @@ def evaluate_reid(
 def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[], Method]]:
     """Ways to compare groups, by name; each is made when it is called for."""
 
-    def patches(group: Group) -> np.ndarray:
-        return np.concatenate([animals.embeddings[i] for i in group])
-
-    def of_patches(encode: Callable[[Codebook, Sequence[np.ndarray]], np.ndarray]) -> Method:
-        return by_vector(lambda groups: encode(book, [patches(g) for g in groups]))
+    def encoded(encode: Callable[[Codebook, Sequence[np.ndarray]], np.ndarray]) -> Method:
+        return of_patches(animals, functools.partial(encode, book))
 
     def descriptors(groups: Sequence[Group]) -> np.ndarray:
         return aggregate.unit(np.array([animals.descriptors[g].mean(0) for g in groups]))
@@ -133,18 +128,27 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
         own = fit(InMemory(np.concatenate([sift[i] for i in np.flatnonzero(chosen)])), ROOT_SIFT, seed=0)
         return by_vector(lambda groups: fisher_vectors(own, [np.concatenate([sift[i] for i in g]) for g in groups]))
 
-    fisher = of_patches(fisher_vectors)
+    fisher = encoded(fisher_vectors)
     return {
         "Fisher vector": lambda: fisher,
         "Fisher vector, verified": lambda: by_points(points(), VerifyConfig(), fisher),
-        "mean embedding": lambda: of_patches(aggregate.mean_embedding),
-        "bag of words": lambda: of_patches(aggregate.bag_of_words),
-        "VLAD": lambda: of_patches(aggregate.vlad),
+        "mean embedding": lambda: encoded(aggregate.mean_embedding),
+        "bag of words": lambda: encoded(aggregate.bag_of_words),
+        "VLAD": lambda: encoded(aggregate.vlad),
         "GeM descriptor": lambda: by_vector(descriptors),
         "RootSIFT, Fisher vector": sift_fisher,
         "RootSIFT, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0)),
         "RootSIFT, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig()),
     }
+
+
+def of_patches(animals: Animals, encode: Callable[[Sequence[np.ndarray]], np.ndarray]) -> Method:
+    """Cosine distance of what `encode` makes of all patch embeddings (T, C) of a group."""
+
+    def vectors(groups: Sequence[Group]) -> np.ndarray:
+        return encode([np.concatenate([animals.embeddings[i] for i in g]) for g in groups])
+
+    return by_vector(vectors)
 
 
 def by_vector(encode: Callable[[Sequence[Group]], np.ndarray]) -> Method:

@@ -171,3 +171,23 @@ def fit(
         patches.statistics, mixture, config.iterations, config.tolerance, floor, rng, report
     )
     return Codebook(center, axes, mixture, dict(made_with or {}))
+
+
+def draw_sweep(found: Mapping[tuple[int, int], float], path: Path) -> None:
+    """A picture of top-1 (0 to 1) by (dimensions, components), each number in its field."""
+    from matplotlib.figure import Figure
+
+    dimensions, components = (sorted({key[k] for key in found}) for k in range(2))
+    grid = np.array([[found.get((d, k), np.nan) for k in components] for d in dimensions])
+    figure = Figure(figsize=(1.6 + 1.1 * len(components), 1.4 + 0.7 * len(dimensions)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.imshow(grid, cmap="Blues", aspect="auto", vmin=0)
+    axes.set_xticks(range(len(components)), [str(k) for k in components])
+    axes.set_yticks(range(len(dimensions)), [str(d) for d in dimensions])
+    axes.set_xlabel("components of the mixture")
+    axes.set_ylabel("dimensions after PCA")
+    axes.set_title("top-1", fontsize=10)
+    for (row, column), value in np.ndenumerate(grid):
+        shade = "white" if value > 0.6 * np.nanmax(grid) else "black"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=shade)
+    figure.savefig(path, dpi=120)

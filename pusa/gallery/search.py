@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from pusa.gallery.store import Vectors
 from pusa.gallery.verify import Evidence
 from pusa.records import CANDIDATES
+
+if TYPE_CHECKING:  # LanceDB and a process that starts Ray do not go well together
+    from pusa.gallery.store import Vectors
 
 BLOCK = 256  # vectors converted to float32 at once: 134 MB at 131,072 numbers
 
