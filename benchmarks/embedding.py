@@ -12,6 +12,7 @@ queries. --rows takes those whose name holds a word. Minutes are CPU time of the
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from pusa.embedding import network, seen
+from pusa.embedding import coats, network, seen
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.embedding.evaluate import retrieval
 from pusa.embedding.train import PAPER, EmbeddingTask, EmbeddingTraining
@@ -41,14 +42,15 @@ ROWS: dict[str, dict[str, Any]] = {
     "patches: AGE's alone": ALONE,
     "patches: AGE's, the paper's network and schedule": PAPER.model_dump(exclude_unset=True) | ALONE,
     "network: width 16": {"network": {"width": 16}},
-    "network: width 64": {"network": {"width": 64}},
     "network: last stride 1": {"network": {"width": 32, "last_stride": 1}},
-    "network: stem stride 1": {"network": {"width": 32, "stem_stride": 1}},
     "network: input of 96 px": {"network": {"width": 32, "input_size": 96}},
     "network: no attention": {},
     "network: max pooling for SoftPool": {},
+    "network: width 64": {"network": {"width": 64}},
+    "network: stem stride 1": {"network": {"width": 32, "stem_stride": 1}},
 }
 SOFT_POOL = network.soft_pool
+READ = seen.read
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -87,12 +89,20 @@ def train(name: str, settings: dict[str, Any]) -> nn.Module:
     return task.network
 
 
+@functools.cache
+def read(uri: str, archive: Path) -> seen.SeenPlaces:
+    return READ(Run(uri), archive)
+
+
 def pair(text: str) -> tuple[str, str]:
     first, _, second = text.partition(":")
     return first, second
 
 
 if __name__ == "__main__":
+    # What all rows learn from is read and drawn once.
+    seen.read = lambda run, archive: read(run.uri, archive)
+    coats.draw_places = functools.cache(coats.draw_places)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--train", type=pair, action="append", default=[])

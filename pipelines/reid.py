@@ -95,10 +95,12 @@ def evaluate_reid(
     book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
     book.check(manifest["weights"])
     animals = read(run, truth_file)
+    every = methods(run, animals, book)
+    chosen = {name: make for name, make in every.items() if only in name}
+    if not chosen:
+        raise UserError(f"No method has {only!r} in its name; there are: {', '.join(every)}.")
     rows = []
-    for name, make in methods(run, animals, book).items():
-        if only not in name:
-            continue
+    for name, make in chosen.items():
         report(name)
         method = make()
         for grouping, grouped_gallery in ((False, False), (True, False), (True, True)):
