@@ -124,7 +124,7 @@ def real_patches(config: AgeTraining) -> np.ndarray:
             for batch in Run(str(folder)).batches("photos", children)
             for nested in records.instances(batch)
             for instance in nested
-            if instance["patch_boxes"]
+            if instance["pattern"] is not None and instance["patch_boxes"]
         ]
     else:
         places = coats.draw_places((config.seed, 5), config.coats, ("placed", "reaction"), 2, PatternConfig())
