@@ -23,6 +23,7 @@ def fit(
     out: Annotated[Path, typer.Option(help="File to write the codebook to (.safetensors).")],
     dimensions: Annotated[int, typer.Option(help="Numbers a patch keeps after PCA.")] = 128,
     components: Annotated[int, typer.Option(help="Components of the mixture.")] = 512,
+    iterations: Annotated[int, typer.Option(help="Iterations of EM at most; it ends where it gains little.")] = 100,
     seed: Seed = 0,
     address: Address = "local",
     cpus: Cpus = None,
@@ -39,7 +40,8 @@ def fit(
     opened = Run(run)
     manifest = opened.finished_manifest()
     console = Console(highlight=False)
-    config = load_config(codebook.CodebookConfig, overrides={"dimensions": dimensions, "components": components})
+    sizes = {"dimensions": dimensions, "components": components, "iterations": iterations}
+    config = load_config(codebook.CodebookConfig, overrides=sizes)
     made_with = {kind: manifest["weights"][kind] for kind in ("pattern", "embedding") if kind in manifest["weights"]}
 
     def told(metrics: dict[str, float]) -> None:
