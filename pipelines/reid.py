@@ -51,7 +51,7 @@ class Row:
 
 
 def read(run: Run, truth_file: str) -> Animals:
-    """The instances of a run that are true animals with a name.
+    """The instances of a run that are true animals with a name; copies of photos (`duplicate_of`) take no part.
 
     Images of the COCO file with `split` = "database" are the database. Raises UserError where the file has some, but
     no animal of them was found.
@@ -67,7 +67,7 @@ def read(run: Run, truth_file: str) -> Animals:
         paths, sequences = batch["path"].to_pylist(), batch["sequence_id"].to_pylist()
         for path, sequence, nested in zip(paths, sequences, records.instances(batch), strict=True):
             for i in nested:
-                if i["instance_id"] not in identities:
+                if i["instance_id"] not in identities or i["instance_id"] not in owner:
                     continue
                 x = np.zeros(0, np.float16) if i["embeddings"] is None else i["embeddings"]
                 rows.append(
@@ -92,7 +92,10 @@ def evaluate_reid(
     `codebook`: in place of the run's. `report` is told each method before it begins.
     """
     manifest = run.finished_manifest()
-    book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
+    name = codebook or manifest["config"]["encounters"]["codebook"]
+    if not name:
+        raise UserError(f"{run.uri} was processed without a codebook: give one as --codebook FILE.")
+    book = Codebook.load(name)
     book.check(manifest["weights"])
     animals = read(run, truth_file)
     every = methods(run, animals, book)

@@ -105,6 +105,14 @@ def test_a_codebook_made_with_other_weights_is_refused(folder):
         reid.evaluate_reid(run, str(folder / "truth.json"), only="VLAD")
 
 
+def test_a_run_without_a_codebook(folder):
+    run = Run(str(folder / "run"))
+    run.write_manifest(run.manifest() | {"config": {"encounters": {"codebook": None}}})
+    with pytest.raises(UserError, match="give one as --codebook"):
+        reid.evaluate_reid(run, str(folder / "truth.json"))
+    assert reid.evaluate_reid(run, str(folder / "truth.json"), "starter/codebook", "VLAD")[1]
+
+
 def test_a_method_that_is_not_there(folder):
     with pytest.raises(UserError, match="No method has 'MAC' in its name; there are: Fisher vector, "):
         reid.evaluate_reid(Run(str(folder / "run")), str(folder / "truth.json"), only="MAC")
