@@ -20,6 +20,7 @@ from torch import Tensor
 from pipelines import cluster, reid
 from pusa import storage
 from pusa.config import device_and_dtype, load_config
+from pusa.embedding.network import DIMENSIONS
 from pusa.fisher.codebook import CodebookConfig, fit
 from pusa.fisher.encode import fisher_vectors
 from pusa.fisher.mixture import Mixture, Statistics, summed, total
@@ -51,10 +52,12 @@ class StoredPatches:
         self.run.clear(FOLDER)
 
     def moments(self) -> Moments:
-        rows = list(self._each(_moments, run=self.run.uri))
-        self.counts = [int(row["count"]) for row in rows]
-        sums = (Moments(int(r["count"]), torch.tensor(r["total"]), torch.tensor(r["products"])) for r in rows)
-        return sum(sums, Moments.none(rows[0]["total"].size))
+        self.counts: list[int] = []
+        found = Moments.none(DIMENSIONS)
+        for row in self._each(_moments, run=self.run.uri) if self.parts else ():
+            self.counts.append(row["count"])
+            found = found + Moments(row["count"], torch.tensor(row["total"]), torch.tensor(row["products"]))
+        return found
 
     def project(self, center: Tensor, axes: Tensor, sample: np.ndarray) -> Tensor:
         starts = np.cumsum([0, *self.counts])

@@ -98,6 +98,9 @@ def evaluate_reid(
     book = Codebook.load(name)
     book.check(manifest["weights"])
     animals = read(run, truth_file)
+    shown = animals.instances
+    if shown.database.any() and not np.isin(shown.individual[~shown.database], shown.individual[shown.database]).any():
+        raise UserError(f"No query of {run.uri} shows an individual of the database: there is nothing to measure.")
     every = methods(run, animals, book)
     chosen = {name: make for name, make in every.items() if only in name}
     if not chosen:

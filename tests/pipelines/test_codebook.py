@@ -58,3 +58,8 @@ def test_clears_up_behind_an_error(cluster, tmp_path, patches):
     with pytest.raises(UserError, match="5 components cannot be fitted to 3 patches"), StoredPatches(run) as stored:
         fit(stored, CONFIG, seed=1)
     assert not (tmp_path / "run" / FOLDER).exists()
+
+
+def test_a_run_without_photos(cluster, tmp_path):
+    with pytest.raises(UserError, match="cannot be fitted to 0 patches"), StoredPatches(Run(str(tmp_path))) as stored:
+        fit(stored, CONFIG, seed=1)

@@ -143,3 +143,12 @@ def test_sweep_wants_numbers(folder):
     result = CliRunner().invoke(app, [*command, "--dimensions", "64;128"])
     assert isinstance(result.exception, UserError)
     assert "such as 64,128; got '64;128'" in str(result.exception)
+
+
+def test_nothing_to_find(folder):
+    truth = json.loads((folder / "truth.json").read_text())
+    for annotation in truth["annotations"][2:]:
+        annotation["identity"] = "Dora"
+    (folder / "truth.json").write_text(json.dumps(truth))
+    with pytest.raises(UserError, match="nothing to measure"):
+        reid.evaluate_reid(Run(str(folder / "run")), str(folder / "truth.json"), only="VLAD")
