@@ -19,7 +19,7 @@ from pusa.exchange import Given
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
-from pusa.gallery.crops import crops_of, features
+from pusa.gallery.crops import features, of_encounters
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.pattern import evaluate as pattern_lines
@@ -139,11 +139,12 @@ def leave_one_out(
     result |= _tops("top", np.where(compared, distance, np.inf)[findable], individual, individual[findable], tops)
     if verification is None:
         return result
-    mine = features(run, crops_of(run, verification, set(ids)), verification)
-    verifier = Verifier([mine[i] for i in ids], verification)
+    crops = of_encounters(run, verification, set(ids))
+    mine = [list(crops[i].values()) for i in ids]
+    verifier = Verifier(mine, verification)
     cost = np.full(distance.shape, np.inf)
     for i in np.flatnonzero(findable):
-        evidence = verifier(mine[ids[i]], compared[i])
+        evidence = verifier(mine[i], compared[i])
         cost[i] = np.where(compared[i], evidence.cost(distance[i]), np.inf)
     return result | _tops("verified_top", cost[findable], individual, individual[findable], tops)
 
@@ -238,11 +239,11 @@ def evaluate_sightings(
     }
     if verification is None:
         return result
-    points = features(run, {row[4]: row[4] for row in rows}, verification)
-    verifier = Verifier([points[row[4]] for row in rows], verification)
+    points = features(run, {row[4] for row in rows}, verification)
+    verifier = Verifier([[points[row[4]]] for row in rows], verification)
     compared = (side[:, None] == side) & (sighting[:, None] != sighting)
     cost = np.stack([
-        verifier(points[row[4]], allowed).cost(d)
+        verifier([points[row[4]]], allowed).cost(d)
         for row, allowed, d in zip(rows, compared, distance, strict=True)
     ])  # fmt: skip
     return result | {

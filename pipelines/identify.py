@@ -16,7 +16,7 @@ from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import search
-from pusa.gallery.crops import crops_of, features
+from pusa.gallery.crops import of_encounters
 from pusa.gallery.store import Gallery, Vectors
 from pusa.gallery.verify import Evidence, Verifier, VerifyConfig
 from pusa.records import Run
@@ -45,8 +45,11 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     return names
 
 
-def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date | None = None) -> dict[str, int]:
-    """Adds the named encounters of a finished run to a gallery, which is made where there is none.
+def enroll(
+    run: Run, gallery_uri: str, names: Mapping[str, str] | None = None, until: dt.date | None = None
+) -> dict[str, int]:
+    """Adds encounters of a finished run to a gallery, which is made where there is none: the named ones; without
+    `names` all, which nobody has decided about.
 
     `until`: only encounters whose last photo was taken on that day or before; those without a time are left out.
     Raises UserError where the gallery belongs to another codebook.
@@ -60,16 +63,16 @@ def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date 
     if codebook.digest != manifest["weights"]["codebook"]:
         raise UserError(f"The codebook of {run.uri} has changed since the run. Process the archive into a new folder.")
     described = describe(run)
-    rows, counts = [], Counter(named=len(names))
+    rows, counts = [], Counter(given=len(described if names is None else names))
     for batch in run.batches("encounters", ["encounter_id", "sequence_id", "n_patches", "fisher"], rows=BATCH):
-        for place in np.flatnonzero([i in names for i in batch["encounter_id"].to_pylist()]):
+        for place in np.flatnonzero([names is None or i in names for i in batch["encounter_id"].to_pylist()]):
             row = batch.slice(place, 1)
             encounter_id = row["encounter_id"][0].as_py()
             about = described[encounter_id]
             if until and not (about["taken_to"] and about["taken_to"].date() <= until):
                 counts["after"] += 1
                 continue
-            fields = {"run": run.key, "individual": names[encounter_id], **about}
+            fields = {"run": run.key, "individual": names and names[encounter_id], **about}
             counts["without_pattern"] += row["fisher"][0].as_py() is None
             for name, value in fields.items():
                 kind = pa.timestamp("ms") if name.startswith("taken") else None
@@ -83,9 +86,8 @@ def enroll(run: Run, gallery_uri: str, names: Mapping[str, str], until: dt.date 
     counts["enrolled"] = 0
     if rows:
         every = pa.concat_tables(rows)
-        config = VerifyConfig()
-        owner = crops_of(run, config, set(every["encounter_id"].to_pylist()))
-        counts["enrolled"] = gallery.enroll(every, features(run, owner, config))
+        crops = of_encounters(run, VerifyConfig(), set(every["encounter_id"].to_pylist()))
+        counts["enrolled"] = gallery.enroll(every, crops)
     return {**counts, **gallery.counts()}
 
 
@@ -164,7 +166,7 @@ class Verification:
 
     def __init__(self, run: Run, gallery: Gallery, vectors: Vectors, config: VerifyConfig) -> None:
         self.config, self.vectors = config, vectors
-        self.mine = features(run, crops_of(run, config), config)
+        self.mine = of_encounters(run, config)
         self.verifier = Verifier(gallery.features(list(zip(vectors.runs, vectors.encounter_ids, strict=True))), config)
 
     def __call__(self, ids: Sequence[str], queries: np.ndarray, compared: np.ndarray) -> list[Evidence]:
@@ -176,5 +178,5 @@ class Verification:
         for encounter_id, row, allowed in zip(ids, best, compared, strict=True):
             short = np.zeros(len(names), bool)
             short[row.argsort(kind="stable")[: self.config.shortlist]] = True
-            result.append(self.verifier(self.mine[encounter_id], allowed & short[owner]))
+            result.append(self.verifier(list(self.mine[encounter_id].values()), allowed & short[owner]))
         return result

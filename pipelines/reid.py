@@ -127,8 +127,8 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
 
     @functools.cache
     def points() -> list[Features]:
-        found = features(run, {i: i for i in animals.ids}, VerifyConfig())
-        return [found[i][0] for i in animals.ids]
+        found = features(run, set(animals.ids), VerifyConfig())
+        return [found[i] for i in animals.ids]
 
     def sift_fisher() -> Method:
         sift = [root_sift(f.descriptors) for f in points()]

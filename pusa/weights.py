@@ -54,9 +54,12 @@ def find(name: str) -> Path:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, as hex."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+    """SHA-256 of a file, as hex. Raises UserError where it cannot be read."""
+    try:
+        with path.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError as e:
+        raise UserError(f"Cannot read {path}: {e.strerror}.") from e
 
 
 def load(name: str, kind: str) -> Weights:

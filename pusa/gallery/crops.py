@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from pusa import records
@@ -12,24 +12,27 @@ from pusa.gallery.verify import VerifyConfig
 from pusa.records import Run
 
 
-def crops_of(run: Run, config: VerifyConfig, wanted: Collection[str] | None = None) -> dict[str, str]:
-    """The encounter by instance_id of those instances of each encounter, or of the `wanted`, that are verified."""
+def of_encounters(
+    run: Run, config: VerifyConfig, wanted: Collection[str] | None = None
+) -> dict[str, dict[str, Features]]:
+    """Key points of the crops that are verified of each encounter, or of the `wanted`: by encounter and instance_id."""
     encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
-    return {
-        i: e
+    chosen = {
+        e: verify.spread(ids, config.crops)
         for e, ids in zip(*encounters.values(), strict=True)
         if wanted is None or e in wanted
-        for i in verify.spread(ids, config.crops)
     }
+    found = features(run, {i for ids in chosen.values() for i in ids}, config)
+    return {e: {i: found[i] for i in ids} for e, ids in chosen.items()}
 
 
-def features(run: Run, owner: Mapping[str, str], config: VerifyConfig) -> dict[str, list[Features]]:
-    """Key points of the instances `owner` names, by their owner; 25 KB each. On all cores."""
-    result: dict[str, list[Features]] = {e: [] for e in owner.values()}
+def features(run: Run, wanted: Collection[str], config: VerifyConfig) -> dict[str, Features]:
+    """Key points of instances by instance_id; 25 KB each. On all cores."""
+    result: dict[str, Features] = {}
     children = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
     with ThreadPoolExecutor() as pool:  # OpenCV works outside Python's lock
         for batch in run.batches("photos", children):
-            mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in owner]
+            mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in wanted]
             for instance, found in zip(mine, pool.map(lambda i: geometry.features(i, config.geometry), mine)):  # noqa: B905
-                result[owner[instance["instance_id"]]].append(found)
+                result[instance["instance_id"]] = found
     return result

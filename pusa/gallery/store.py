@@ -1,9 +1,9 @@
 """The store of a gallery: LanceDB tables in a local folder or on object storage.
 
     about        key, value: format version, and the SHA-256 of the codebook and of the weights behind it
-    individuals  one row a known animal
     encounters   one row an enrolled encounter, its Fisher vector in float16
     crops        the key points of some crops of each encounter, one row a crop
+    decisions    the journal: which animal an encounter is follows from it, and is written nowhere else
 
 Vectors compare only under the codebook that made them, so a gallery belongs to one codebook for ever. Object storage
 takes its credentials and endpoint from the environment, as LanceDB documents (AWS_ACCESS_KEY_ID, AWS_ENDPOINT, ...).
@@ -12,9 +12,8 @@ takes its credentials and endpoint from the environment, as LanceDB documents (A
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,43 +24,12 @@ import pyarrow.compute as pc
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
-from pusa.gallery.geometry import LENGTH, Features
+from pusa.gallery import journal, tables
+from pusa.gallery.geometry import Features
+from pusa.gallery.journal import Catalogue, Decision, Key
+from pusa.gallery.lance import conditions, connect, first_line, retried, tables_of
 
-FORMAT = "2"
-NOT_NAMES = ("", "unknown", "na", "n/a", "nan", "none", "null")  # what tables write where nobody knows the animal
-
-INDIVIDUALS = pa.schema({"individual": pa.string(), "enrolled_at": pa.timestamp("ms")})  # UTC
-
-
-def encounters_schema(length: int) -> pa.Schema:
-    """Columns of the encounters table for Fisher vectors of `length` numbers; the key is (run, encounter_id)."""
-    return pa.schema(
-        {
-            "run": pa.string(),  # where it comes from: the URI of a run, or any name of a collection
-            "encounter_id": pa.string(),
-            "individual": pa.string(),  # null where nobody has said yet
-            "sequence_id": pa.string(),
-            "place": pa.string(),
-            "taken_from": pa.timestamp("ms"),  # local times of the first and the last photo
-            "taken_to": pa.timestamp("ms"),
-            "side": pa.string(),
-            "n_patches": pa.int32(),
-            "fisher": pa.list_(pa.float16(), length),  # null where the encounter has no patch: kept, never found
-            "thumbnail": pa.binary(),  # JPEG of one crop
-        }
-    )
-
-
-CROPS = pa.schema(
-    {
-        "run": pa.string(),
-        "encounter_id": pa.string(),
-        "number": pa.int32(),  # of the crop in its encounter, from 0
-        "side": pa.float32(),  # see `geometry.Features`
-        "points": pa.list_(pa.float32()),  # x, y, x, y, ...
-        "descriptors": pa.binary(),  # 128 bytes a point
-    }
-)
+FORMAT = "3"
 
 
 @dataclass(frozen=True)
@@ -79,9 +47,9 @@ class Gallery:
 
     def __init__(self, uri: str, database: lancedb.DBConnection) -> None:
         self.uri = uri
-        self.individuals = database.open_table("individuals")
         self.encounters = database.open_table("encounters")
         self.crops = database.open_table("crops")
+        self.journal = database.open_table("decisions")
         about = database.open_table("about").to_arrow().to_pydict()
         self.about: dict[str, str] = dict(zip(about["key"], about["value"], strict=True))
 
@@ -90,7 +58,7 @@ class Gallery:
         """Whether there is a gallery at `uri`."""
         if "://" not in uri and not Path(uri).is_dir():
             return False  # connecting would make the folder
-        return "about" in _tables(_connect(uri), uri)
+        return "about" in tables_of(connect(uri), uri)
 
     @classmethod
     def create(cls, uri: str, codebook: Codebook) -> Gallery:
@@ -99,16 +67,16 @@ class Gallery:
             raise ValueError("the codebook has no digest: save it and load it")
         if cls.exists(uri):
             raise UserError(f"{uri} is a gallery already. Enroll into it, or give another folder.")
-        database = _connect(uri)
+        database = connect(uri)
         about = {"format": FORMAT, "length": str(codebook.length), "codebook": codebook.digest, **codebook.made_with}
         try:
-            database.create_table("individuals", schema=INDIVIDUALS, exist_ok=True)
-            database.create_table("encounters", schema=encounters_schema(codebook.length), exist_ok=True)
-            database.create_table("crops", schema=CROPS, exist_ok=True)
+            database.create_table("encounters", schema=tables.encounters(codebook.length), exist_ok=True)
+            database.create_table("crops", schema=tables.CROPS, exist_ok=True)
+            database.create_table("decisions", schema=tables.DECISIONS, exist_ok=True)
             # Last: a gallery whose making was cut short has no `about`, and is made anew.
             database.create_table("about", pa.table({"key": list(about), "value": list(about.values())}))
         except (OSError, RuntimeError, ValueError) as e:
-            raise UserError(f"Cannot make a gallery at {uri}: {_first_line(e)}") from e
+            raise UserError(f"Cannot make a gallery at {uri}: {first_line(e)}") from e
         return cls(uri, database)
 
     @classmethod
@@ -116,7 +84,7 @@ class Gallery:
         """An existing gallery. Raises UserError where there is none, or it belongs to another codebook."""
         if not cls.exists(uri):
             raise UserError(f"There is no gallery at {uri}. `pusa gallery enroll RUN --gallery {uri}` makes one.")
-        database = _connect(uri)
+        database = connect(uri)
         about = database.open_table("about").to_arrow().to_pydict()
         if (found := dict(zip(about["key"], about["value"], strict=True)).get("format")) != FORMAT:
             raise UserError(
@@ -137,58 +105,109 @@ class Gallery:
                 "codebook, or enroll its animals anew into another gallery."
             )
 
-    def enroll(self, rows: pa.Table, features: Mapping[str, Sequence[Features]] | None = None) -> int:
+    def enroll(self, rows: pa.Table, features: Mapping[str, Mapping[str, Features]] | None = None) -> int:
         """Adds encounters, or replaces those of the same (run, encounter_id), and returns how many rows that was.
 
-        `rows` has columns of `encounters_schema`, at least run and encounter_id; `fisher` may be a list of any length
-        type. `features`: key points of crops by encounter_id. Named individuals that are new are added. Raises
-        UserError for a row without key, the same key twice, a name that is none ("unknown", "NA", ...), or a vector of
-        another length; nothing is written then.
+        `rows` has columns of `tables.encounters`, at least run and encounter_id, and `individual`, null where nobody
+        has said yet; `fisher` may be a list of any length type. `features`: key points of crops by encounter_id and
+        instance_id. A name that differs from what is decided is a new decision. Raises UserError for a row without
+        key, the same key twice, a name that is none ("unknown", "NA", ...), or a vector of another length; nothing is
+        written then.
         """
-        rows = self._checked(rows)
+        names, rows = self._checked(rows)
         if not len(rows):
             return 0
-        names = pc.unique(rows["individual"]).drop_null()
-        now = pa.array([datetime.now(UTC).replace(tzinfo=None)] * len(names), pa.timestamp("ms"))
-        known = pa.table([names, now], schema=INDIVIDUALS)
-        # Encounters last: cut short in between, the store holds an animal or crops too many, which hurts nobody.
-        self.individuals.merge_insert("individual").when_not_matched_insert_all().execute(known)
-        self._enroll_crops(rows, features or {})
+        earlier = self.decisions()
+        decisions = journal.checked(earlier, _named(names, journal.catalogue(earlier)))
+        # Decisions last: cut short in between, the store holds encounters that nobody has named yet, which is true.
+        retried(lambda: self._enroll_crops(rows, features or {}))
         upsert = self.encounters.merge_insert(["run", "encounter_id"])
+        upsert.when_matched_update_all().when_not_matched_insert_all()
         # "null" admits the vectors that are null; without it LanceDB refuses them, as it refuses those with NaN.
-        upsert.when_matched_update_all().when_not_matched_insert_all().execute(rows, on_bad_vectors="null")
+        retried(lambda: upsert.execute(rows, on_bad_vectors="null"))
+        self._append(decisions)
         return len(rows)
 
-    def _enroll_crops(self, rows: pa.Table, features: Mapping[str, Sequence[Features]]) -> None:
+    def _enroll_crops(self, rows: pa.Table, features: Mapping[str, Mapping[str, Features]]) -> None:
         """Adds the crops of encounters, in place of all that were there."""
-        found = [
-            {"run": run, "encounter_id": e, "number": n, "side": f.side, "points": f.points.ravel(),
-             "descriptors": f.descriptors.tobytes()}
-            for run, e in zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True)
-            for n, f in enumerate(features.get(e, ()))
-        ]  # fmt: skip
-        for run in pc.unique(rows["run"]).to_pylist():
-            ids = rows.filter(pc.equal(rows["run"], run))["encounter_id"].to_pylist()
-            for start in range(0, len(ids), 500):  # a condition is parsed: not of any length
-                some = ", ".join(map(_quoted, ids[start : start + 500]))
-                self.crops.delete(f"run = {_quoted(run)} AND encounter_id IN ({some})")
-        if found:
-            self.crops.add(pa.Table.from_pylist(found, schema=CROPS))
+        keys = list(zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True))
+        for condition in conditions(keys):
+            self.crops.delete(condition)
+        if found := [row for key in keys for row in tables.crop_rows(*key, features.get(key[1], {}))]:
+            self.crops.add(pa.Table.from_pylist(found, schema=tables.CROPS))
 
-    def features(self, keys: Sequence[tuple[str, str]]) -> list[list[Features]]:
-        """Key points of the crops of encounters (run, encounter_id); 0.2 MB an encounter."""
-        rows: dict[tuple[str, str], list[tuple[int, Features]]] = {}
+    def decide(self, *decisions: Decision) -> list[Decision]:
+        """Adds decisions to the journal, and returns them as they were written; one that is there already (same id)
+        is passed over.
+
+        Raises UserError for one that has no effect (`journal.checked`), and for an encounter that the gallery does not
+        have; nothing is written then. Of two processes that decide at once what cannot both be, the second one's
+        decision counts for nothing, and it is told so.
+        """
+        wanted = {key for d in decisions for key in d.encounters}
+        if missing := wanted - self.known(wanted):
+            run, encounter_id = min(missing)
+            raise UserError(f"The gallery {self.uri} has no encounter {encounter_id} of {run}. Enroll it first.")
+        fresh = journal.checked(self.decisions(), decisions)
+        self._append(fresh)
+        void = self.catalogue().void if fresh else {}
+        if lost := [void[d.decision_id] for d in fresh if d.decision_id in void]:
+            raise UserError(f"Somebody else was faster: {lost[0]}")
+        return fresh
+
+    def _append(self, decisions: Sequence[Decision]) -> None:
+        if decisions:
+            rows = tables.decision_rows(decisions)
+            retried(lambda: self.journal.add(rows))
+
+    def decisions(self) -> list[Decision]:
+        """The journal, in order."""
+        found = tables.decisions_of(self.journal.search().to_arrow())
+        return sorted(found, key=lambda d: (d.number, d.made_at, d.decision_id))
+
+    def catalogue(self) -> Catalogue:
+        """Which animal each encounter is, and all else that follows from the journal."""
+        return journal.catalogue(self.decisions())
+
+    def keys(self, encounter_ids: Sequence[str], run: str | None = None) -> list[Key]:
+        """The keys of encounters, of `run` or of whichever one run has them. Raises UserError where none has, or
+        several have."""
+        columns = self.encounters.search().select(["run", "encounter_id"]).to_arrow()
+        runs: dict[str, list[str]] = {}
+        for r, e in zip(columns["run"].to_pylist(), columns["encounter_id"].to_pylist(), strict=True):
+            if run in (None, r):
+                runs.setdefault(e, []).append(r)
+        for e in encounter_ids:
+            if not (found := runs.get(e, [])):
+                raise UserError(f"The gallery {self.uri} has no encounter {e}. Enroll it first.")
+            if len(found) > 1:
+                raise UserError(f"Several runs have an encounter {e}: {', '.join(sorted(found))}. Say which (--run).")
+        return [(runs[e][0], e) for e in encounter_ids]
+
+    def known(self, keys: Iterable[Key]) -> set[Key]:
+        """Those of the encounters (run, encounter_id) that are enrolled."""
+        found: set[Key] = set()
+        for condition in conditions(list(keys)):
+            rows = self.encounters.search().where(condition).select(["run", "encounter_id"]).to_arrow()
+            found |= set(zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True))
+        return found
+
+    def features(self, keys: Sequence[Key]) -> list[list[Features]]:
+        """Key points of the crops of encounters (run, encounter_id) less those that were taken out of them; 0.2 MB an
+        encounter."""
+        rows: dict[Key, list[dict[str, Any]]] = {}
+        out = self.catalogue().crops
         for row in self.crops.search().to_arrow().to_pylist():
-            points = np.array(row["points"], np.float32).reshape(-1, 2)
-            descriptors = np.frombuffer(row["descriptors"], np.uint8).reshape(-1, LENGTH)
-            found = rows.setdefault((row["run"], row["encounter_id"]), [])
-            found.append((row["number"], Features(points, descriptors, row["side"])))
-        return [[f for _, f in sorted(rows.get(key, []), key=lambda pair: pair[0])] for key in keys]
+            key = (row["run"], row["encounter_id"])
+            if row["instance_id"] not in out.get(key, ()):
+                rows.setdefault(key, []).append(row)
+        return [list(tables.features_of(rows.get(key, [])).values()) for key in keys]
 
-    def _checked(self, rows: pa.Table) -> pa.Table:
+    def _checked(self, rows: pa.Table) -> tuple[dict[Key, str], pa.Table]:
+        """Names by key, and rows of `tables.encounters`."""
         length = int(self.about["length"])
-        schema = encounters_schema(length)
-        foreign = sorted(set(rows.column_names) - set(schema.names))
+        schema = tables.encounters(length)
+        foreign = sorted(set(rows.column_names) - {*schema.names, "individual"})
         if foreign:
             raise ValueError(f"a gallery's encounters have no columns {foreign}")
         columns: dict[str, Any] = {name: rows[name].combine_chunks() for name in rows.column_names}
@@ -198,58 +217,69 @@ class Gallery:
         twice = [key for key, n in Counter(keys).items() if n > 1]
         if twice:
             raise UserError(f"The encounter {twice[0][1]} of {twice[0][0]} is given twice. Enroll it once.")
-        names = columns.get("individual", pa.nulls(len(rows), pa.string())).to_pylist()
-        wrong = [name for name in names if name is not None and name.strip().lower() in NOT_NAMES]
-        if wrong:
-            raise UserError(
-                f"{wrong[0]!r} is not the name of an individual. Leave the name out where the animal is not known."
-            )
+        given = columns.pop("individual", pa.nulls(len(rows), pa.string())).to_pylist()
+        names = {key: name for key, name in zip(keys, given, strict=True) if name is not None}
         if "fisher" in columns:
             columns["fisher"] = _fixed(columns["fisher"], length)
         arrays = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(len(rows), f.type) for f in schema]
-        return pa.table(arrays, schema=schema)
+        return names, pa.table(arrays, schema=schema)
 
     def vectors(self) -> Vectors:
         """All encounters that can be found, read into memory: 256 KB each at 131,072 numbers."""
+        names = self.catalogue().names
         found = (
-            self.encounters.search()
-            .where("individual IS NOT NULL AND fisher IS NOT NULL")
-            .select(["run", "encounter_id", "individual", "fisher"])
-            .to_arrow()
+            self.encounters.search().where("fisher IS NOT NULL").select(["run", "encounter_id", "fisher"]).to_arrow()
         )
+        keys = list(zip(found["run"].to_pylist(), found["encounter_id"].to_pylist(), strict=True))
         # LanceDB returns rows in no promised order.
-        order = pc.sort_indices(found, [("run", "ascending"), ("encounter_id", "ascending")])
-        keys = found.select(["run", "encounter_id", "individual"]).take(order)
-        fisher = np.empty((len(found), int(self.about["length"])), np.float16)
-        position = np.argsort(order.to_numpy())
+        order = sorted((i for i, key in enumerate(keys) if key in names), key=keys.__getitem__)
+        position = np.full(len(keys), -1)
+        position[order] = np.arange(len(order))
+        fisher = np.empty((len(order), int(self.about["length"])), np.float16)
         begin = 0
         for chunk in found["fisher"].chunks:
+            at = position[begin : begin + len(chunk)]
             rows = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
-            fisher[position[begin : begin + len(chunk)]] = rows
+            fisher[at[at >= 0]] = rows[at >= 0]
             begin += len(chunk)
-        return Vectors(
-            keys["run"].to_pylist(), keys["encounter_id"].to_pylist(), keys["individual"].to_pylist(), fisher
-        )
+        mine = [keys[i] for i in order]
+        return Vectors([r for r, _ in mine], [e for _, e in mine], [names[key] for key in mine], fisher)
 
     def thumbnail(self, individual: str) -> bytes | None:
         """A JPEG of an individual, from its encounter with the most patches; None where it has no picture."""
-        found = (
-            self.encounters.search()
-            .where(f"individual = {_quoted(individual)} AND thumbnail IS NOT NULL")
-            .select(["run", "encounter_id", "n_patches", "thumbnail"])
-            .to_arrow()
-        )
-        order = [("n_patches", "descending"), ("run", "ascending"), ("encounter_id", "ascending")]
-        return found.sort_by(order)["thumbnail"][0].as_py() if len(found) else None
+        mine = [key for key, name in self.catalogue().names.items() if name == individual]
+        columns = ["run", "encounter_id", "n_patches", "thumbnail"]
+        found = [
+            row
+            for condition in conditions(mine)
+            for row in self.encounters.search().where(condition).select(columns).to_arrow().to_pylist()
+            if row["thumbnail"] is not None
+        ]
+        found.sort(key=lambda row: (-(row["n_patches"] or 0), row["run"], row["encounter_id"]))
+        return found[0]["thumbnail"] if found else None
 
     def counts(self) -> dict[str, int]:
         """Individuals, encounters, and the encounters without a name or without a vector."""
+        names, encounters = self.catalogue().names, self.encounters.count_rows()
         return {
-            "individuals": self.individuals.count_rows(),
-            "encounters": self.encounters.count_rows(),
-            "without_name": self.encounters.count_rows("individual IS NULL"),
+            "individuals": len(set(names.values())),
+            "encounters": encounters,
+            "without_name": encounters - len(names),
             "without_vector": self.encounters.count_rows("fisher IS NULL"),
         }
+
+
+def _named(names: Mapping[Key, str], known: Catalogue) -> list[Decision]:
+    """The decisions that give encounters these names where they have others, or none."""
+    wanted: dict[str, list[Key]] = {}
+    for key, given in names.items():
+        name = known.merged.get(given, given)
+        if known.names.get(key) != name:
+            wanted.setdefault(name, []).append(key)
+    return [
+        Decision("same" if name in known.known else "new", tuple(keys), name, reason="enrolled with this name")
+        for name, keys in wanted.items()
+    ]
 
 
 def _fixed(fisher: pa.Array, length: int) -> pa.Array:
@@ -262,26 +292,3 @@ def _fixed(fisher: pa.Array, length: int) -> pa.Array:
     if not np.isfinite(fisher.flatten().to_numpy(zero_copy_only=False)).all():
         raise UserError("A Fisher vector holds NaN or infinity: process its photos again, and report it if it stays.")
     return fisher.cast(pa.list_(pa.float16(), length))
-
-
-def _quoted(text: str) -> str:
-    """A text as a literal of SQL."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _connect(uri: str) -> lancedb.DBConnection:
-    try:
-        return lancedb.connect(uri)
-    except (OSError, RuntimeError, ValueError) as e:
-        raise UserError(f"Cannot open the gallery {uri}: {_first_line(e)}") from e
-
-
-def _tables(database: lancedb.DBConnection, uri: str) -> list[str]:
-    try:
-        return list(database.list_tables().tables)
-    except (OSError, RuntimeError, ValueError) as e:
-        raise UserError(f"Cannot open the gallery {uri}: {_first_line(e)}") from e
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0].split(", /")[0]

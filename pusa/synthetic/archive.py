@@ -16,7 +16,9 @@ import datetime as dt
 import io
 import json
 import multiprocessing
+import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -112,7 +114,7 @@ def processes(n: int) -> Each:
             yield from map(work, items)
             return
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(n, len(items)), context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        with ProcessPoolExecutor(min(n, len(items)), context, initializer=_start) as pool:
             futures = [pool.submit(work, item) for item in items]
             try:
                 yield from (f.result() for f in as_completed(futures))
@@ -121,6 +123,20 @@ def processes(n: int) -> Each:
                 raise
 
     return each
+
+
+def _start() -> None:
+    """In each process: one thread, and an end with its parent, however that ends. Left to itself it would draw on, into
+    a folder that may be another archive's by then."""
+    cv2.setNumThreads(1)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def write_sequence(out: Path, config: SynthConfig, look: Config, sequence: Sequence) -> Sequence:

@@ -34,12 +34,13 @@ def run(monkeypatch, capsys, *arguments):
             "There is no weights file",
         ),
         (("evaluate", "run", "{tmp}", "--truth", "truth.json"), "is not a run"),
+        (("process", ".", "--out", "{tmp}/run", "--instances", "{tmp}/nowhere.json"), "Cannot read {tmp}/nowhere.json"),
     ],
 )
 def test_errors_are_one_line(monkeypatch, capsys, tmp_path, arguments, message):
     code, out, err = run(monkeypatch, capsys, *(a.format(tmp=tmp_path) for a in arguments))
     assert code == 2
-    assert message in err
+    assert message.format(tmp=tmp_path) in err
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,8 @@ import torch
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook, Mixture
 from pusa.gallery.geometry import Features
+from pusa.gallery.journal import Decision
+from pusa.gallery.lance import retried
 from pusa.gallery.store import Gallery
 
 K, D = 3, 4
@@ -168,11 +172,101 @@ def test_key_points_come_back_and_are_replaced(gallery):
         return Features(rng.random((n, 2)).astype(np.float32), rng.integers(0, 256, (n, 128), np.uint8), float(n))
 
     one, two = {"encounter_id": "a'b#0", "fisher": vector(1)}, {"encounter_id": "c#0", "fisher": vector(2)}
-    gallery.enroll(rows(one, two), {"a'b#0": [crop(3), crop(0), crop(5)], "c#0": [crop(2)]})
-    gallery.enroll(rows(two), {"c#0": [crop(4)]})  # fewer or other crops than before: none of the old ones stays
+    gallery.enroll(rows(one, two), {"a'b#0": {"1": crop(3), "2": crop(0), "3": crop(5)}, "c#0": {"1": crop(2)}})
+    gallery.enroll(rows(two), {"c#0": {"2": crop(4)}})  # fewer or other crops than before: none of the old ones stays
     found = gallery.features([("r", "c#0"), ("r", "nobody"), ("r", "a'b#0")])
     assert [[len(f.points) for f in crops] for crops in found] == [[4], [], [3, 0, 5]]
     for n, f in ((4, found[0][0]), (3, found[2][0]), (5, found[2][2])):
         np.testing.assert_array_equal(f.points, crop(n).points)
         np.testing.assert_array_equal(f.descriptors, crop(n).descriptors)
         assert f.side == n
+
+
+def test_a_crop_of_another_animal_is_not_compared(gallery):
+    crops = {i: Features(np.full((2, 2), k, np.float32), np.zeros((2, 128), np.uint8), 9) for k, i in enumerate("xyz")}
+    gallery.enroll(rows({"encounter_id": "a", "fisher": vector(1)}), {"a": crops})
+    gallery.decide(Decision("other_animal", (("r", "a"),), instance_id="y"))
+    assert [int(f.points[0, 0]) for f in gallery.features([("r", "a")])[0]] == [0, 2]
+
+
+def test_identity_follows_from_the_decisions(gallery):
+    c = ("r", "c")
+    gallery.enroll(rows(*({"encounter_id": e, "individual": n, "fisher": vector(ord(e))} for e, n in
+                          (("a", "Aino"), ("b", "Bo"), ("c", None)))))  # fmt: skip
+    made = gallery.decide(Decision("same", (c,), "Bo", shown=("Aino", "Bo"), by="Mia", reason="scar", weights="w"))
+    assert gallery.vectors().individuals == ["Aino", "Bo", "Bo"]
+    gallery.decide(Decision("merge", individual="Bo", other="Aino"))
+    assert gallery.vectors().individuals == ["Aino"] * 3
+    assert gallery.counts()["individuals"] == 1
+    # The same table once more: Bo goes by the name of Aino now, so nothing is decided, and nothing is written.
+    gallery.enroll(rows({"encounter_id": "b", "individual": "Bo", "fisher": vector(ord("b"))}))
+    assert gallery.vectors().individuals == ["Aino"] * 3
+    journal = Gallery.open(gallery.uri).decisions()  # all of it is there for who comes later
+    assert [d.kind for d in journal] == ["new", "new", "same", "merge"]
+    assert journal[2] == made[0]
+    assert (journal[2].by, journal[2].shown, journal[2].encounters) == ("Mia", ("Aino", "Bo"), (c,))
+
+
+def test_a_decision_on_an_encounter_that_is_not_there(gallery):
+    gallery.enroll(rows({"encounter_id": "a", "individual": "Aino"}))
+    with pytest.raises(UserError, match="has no encounter b of r"):
+        gallery.decide(Decision("same", (("r", "b"),), "Aino"))
+    assert len(gallery.decisions()) == 1
+
+
+def test_the_same_decision_sent_twice_counts_once(gallery):
+    gallery.enroll(rows({"encounter_id": "a"}))
+    decision = Decision("new", (("r", "a"),), "Aino")
+    assert len(gallery.decide(decision)) == 1
+    assert gallery.decide(decision) == []
+    assert len(gallery.decisions()) == 1
+
+
+def test_many_deciders_at_once_lose_nothing(gallery):
+    """Four processes, each with encounters of its own to enroll and to decide, all in the same store."""
+    each = 15
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(4, context) as pool:
+        list(pool.map(_decide, [gallery.uri] * 4, range(4), [each] * 4))
+    assert gallery.counts()["encounters"] == 4
+    decisions = gallery.decisions()
+    assert len(decisions) == len({d.decision_id for d in decisions}) == 4 * (each + 1)
+    found = gallery.catalogue()
+    assert found.void == {}
+    assert found.names == {("r", f"e{n}"): f"animal {n}" for n in range(4)}
+    assert {d.reason for d in decisions if d.by == "2"} == {f"look {k}" for k in range(each)}
+
+
+def _decide(uri: str, n: int, each: int) -> None:
+    gallery = Gallery.open(uri)
+    gallery.enroll(rows({"encounter_id": f"e{n}", "individual": f"animal {n}", "fisher": vector(n)}))
+    for k in range(each):
+        gallery.decide(Decision("same", (("r", f"e{n}"),), f"animal {n}", by=str(n), reason=f"look {k}"))
+
+
+def test_two_who_give_one_name_to_two_animals(gallery):
+    """Both looked before the other wrote: the second decision has no effect, and its maker is told."""
+    gallery.enroll(rows({"encounter_id": "a"}, {"encounter_id": "b"}))
+    slow = Gallery.open(gallery.uri)
+    earlier = slow.decisions()
+    first = gallery.decide(Decision("new", (("r", "a"),), "Aino"))[0]
+    slow.decisions = lambda: earlier if len(Gallery.open(slow.uri).decisions()) == 1 else gallery.decisions()
+    with pytest.raises(UserError, match="Somebody else was faster: The name 'Aino' is taken"):
+        slow.decide(Decision("new", (("r", "b"),), "Aino", made_at=first.made_at + timedelta(seconds=1)))
+    assert gallery.catalogue().names == {("r", "a"): "Aino"}
+
+
+def test_a_conflict_is_tried_again_and_other_errors_are_not():
+    calls = []
+
+    def write(error: Exception) -> int:
+        calls.append(error)
+        if len(calls) < 3:
+            raise error
+        return len(calls)
+
+    assert retried(lambda: write(RuntimeError("lance error: Commit conflict for version 7"))) == 3
+    calls.clear()
+    with pytest.raises(OSError, match="No space"):
+        retried(lambda: write(OSError("No space left on device")))
+    assert len(calls) == 1

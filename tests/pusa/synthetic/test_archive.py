@@ -1,5 +1,9 @@
 import datetime as dt
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +104,30 @@ def test_an_interrupted_rendering_is_resumed(archive, tmp_path):
     assert _files(out) == _files(archive)
     synth(out, TINY, processes(1), written.append)  # finished: nothing is drawn again
     assert written == [3, 3]
+
+
+def test_no_process_draws_on_when_the_first_one_is_killed(tmp_path):
+    """It would write into a folder that may have been emptied for another archive."""
+    script = (
+        "from pathlib import Path; from pusa.synthetic.archive import processes, synth; "
+        "from pusa.synthetic.settings import SynthConfig; import sys\n"
+        "if __name__ == '__main__': synth(Path(sys.argv[1]), SynthConfig(photos=60, sequences=20), processes(2))"
+    )
+    (tmp_path / "draw.py").write_text(script)
+    drawing = subprocess.Popen([sys.executable, str(tmp_path / "draw.py"), str(tmp_path / "out")])
+    mine = Path(f"/proc/{drawing.pid}/task/{drawing.pid}/children")
+    assert _comes_true(lambda: len(mine.read_text().split()) >= 2, seconds=60)
+    children = mine.read_text().split()
+    drawing.send_signal(signal.SIGKILL)
+    drawing.wait()
+    assert _comes_true(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), seconds=60)
+
+
+def _comes_true(condition, seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not (true := condition()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return true
 
 
 def test_other_settings_are_refused_in_a_folder_that_was_begun(archive):

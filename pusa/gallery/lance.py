@@ -1,0 +1,66 @@
+"""What LanceDB needs around it: connections that see what others write, writes that try again, conditions in SQL."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TypeVar
+
+import lancedb
+
+from pusa.errors import UserError
+from pusa.gallery.journal import Key
+
+TRIES = 30  # of a write that another process's write came before
+
+T = TypeVar("T")
+
+
+def retried(write: Callable[[], T]) -> T:
+    """What `write` returns; tried again where other processes wrote to the same table in the meantime."""
+    for attempt in range(TRIES):
+        try:
+            return write()
+        except (OSError, RuntimeError, ValueError) as e:
+            if attempt == TRIES - 1 or "conflict" not in str(e).lower():
+                raise
+            time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
+    raise AssertionError("unreachable")
+
+
+def conditions(keys: Sequence[Key]) -> list[str]:
+    """Conditions in SQL that together hold for rows of these keys; they are parsed, so each is for 500 at most."""
+    by_run: dict[str, list[str]] = {}
+    for run, encounter_id in sorted(keys):
+        by_run.setdefault(run, []).append(_quoted(encounter_id))
+    return [
+        f"run = {_quoted(run)} AND encounter_id IN ({', '.join(ids[start : start + 500])})"
+        for run, ids in by_run.items()
+        for start in range(0, len(ids), 500)
+    ]
+
+
+def _quoted(text: str) -> str:
+    """A text as a literal of SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def connect(uri: str) -> lancedb.DBConnection:
+    try:
+        # Without the interval a table stays as it was when it was opened, whatever other processes write.
+        return lancedb.connect(uri, read_consistency_interval=timedelta(0))
+    except (OSError, RuntimeError, ValueError) as e:
+        raise UserError(f"Cannot open the gallery {uri}: {first_line(e)}") from e
+
+
+def tables_of(database: lancedb.DBConnection, uri: str) -> list[str]:
+    try:
+        return list(database.list_tables().tables)
+    except (OSError, RuntimeError, ValueError) as e:
+        raise UserError(f"Cannot open the gallery {uri}: {first_line(e)}") from e
+
+
+def first_line(error: Exception) -> str:
+    return str(error).splitlines()[0].split(", /")[0]
