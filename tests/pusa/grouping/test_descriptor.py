@@ -11,7 +11,8 @@ import torch
 
 from pusa import photos as photo_files
 from pusa import records
-from pusa.grouping.descriptor import Describer, DescriptorConfig, gem, l2_normalise, mac, resized
+from pusa.grouping.descriptor import Describer, DescriptorConfig, resized
+from pusa.grouping.retrieval import gem, l2_normalise, mac
 
 
 @pytest.mark.parametrize(
