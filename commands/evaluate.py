@@ -109,6 +109,87 @@ def reid(
 
 
 @app.command()
+def gallery(
+    gallery: Annotated[str, typer.Argument(help="Folder of a gallery whose encounters have their true names.")],
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="JSON of probabilities to measure; the gallery's own, or the starter's, if left out"),
+    ] = None,
+    tolerated: Annotated[float, typer.Option(help="Share of wrong names that a user tolerates.")] = 0.05,
+    plot: Annotated[Path | None, typer.Option(help="Reliability diagram to write, PNG.")] = None,
+) -> None:
+    """Answers that may be "new": each encounter with and without its individual; with many unknown; later in time."""
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from pipelines.calibrate import evaluate
+    from pusa.gallery import openset
+    from pusa.gallery.calibration import Calibration
+    from pusa.gallery.store import Gallery
+    from pusa.gallery.verify import VerifyConfig
+    from pusa.weights import STARTER_DIR
+
+    opened = Gallery.open(gallery)
+    own = None if calibration else opened.calibration
+    used = own or Calibration.load(calibration or STARTER_DIR / "calibration.json")
+    tops, rows = evaluate(opened, used, VerifyConfig(), tolerated, watch=lambda crops: track(crops, "comparing"))
+    threshold = used.threshold(tolerated)
+    console = Console(width=150, highlight=False)
+    for n, (share, low, high) in tops.items():
+        console.print(
+            f"top-{n} of individuals that are there: {100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        )
+    console.print(f"probabilities from {used.source}; names are accepted from {threshold:.3f} on")
+    table = Table("split", *(name.replace("_", " ") for name in rows[0].figures))
+    for row in rows:
+        cells = [f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.figures.values()]
+        table.add_row(row.split, *cells)
+    console.print(table)
+    for name in ("auc_new", "calibration_error", "misidentified"):
+        low, high = openset.interval(name, rows[0].answers, threshold)
+        console.print(f"{name.replace('_', ' ')}, with and without, 95 %: {low:.3f} to {high:.3f}")
+    if plot:
+        openset.draw(rows[0].answers, str(plot))
+
+
+@app.command()
+def grouping(
+    run: RunFolder,
+    truth: Truth,
+    descriptor: Annotated[
+        list[Path] | None, typer.Option(help="YAML with settings of a descriptor to compare; may be repeated.")
+    ] = None,
+    fewest: Annotated[int, typer.Option(min=1, help="Only sequences with so many animals.")] = 1,
+) -> None:
+    """Every assignment on every descriptor: as found, with animals missing, with false detections, by size."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.grouping import evaluate_grouping
+    from pusa.config import load_config
+    from pusa.grouping.descriptor import DescriptorConfig
+    from pusa.records import Run
+
+    settings = {file.stem: load_config(DescriptorConfig, file) for file in descriptor or ()}
+    console = Console(width=150, highlight=False)
+    table = Table("descriptor", "sequences", "assignment", "n", "Rand", "pooled", "adjusted", "purity", "perfect")
+    table.add_column("adjusted, above greedy (95 %)")
+    found = evaluate_grouping(Run(run), truth, settings, fewest, lambda name: console.print(f"{name} ..."))
+    for name, kind, scores in found:
+        paper = next(score for method, score in scores.items() if method.startswith("greedy"))
+        for method, score in scores.items():
+            f = score.figures
+            names = ("rand_index", "pooled_rand_index", "adjusted_rand_index", "purity", "perfect")
+            cells = (f"{f[measure]:.4f}" for measure in names)
+            mean, low, high = score.above(paper)
+            above = "" if score is paper else f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+            table.add_row(name, kind, method, str(f["sequences"]), *cells, above)
+        table.add_section()
+    console.print(table)
+
+
+@app.command()
 def pattern(
     archive: Annotated[list[Path], typer.Option(help="Synthetic archive to measure on; may be repeated.")],
     tune: Annotated[Path, typer.Option(help="Training archive, on which the ridge filter is tuned.")],

@@ -114,6 +114,32 @@ def filter_(
 
 
 @app.command()
+def whitening(
+    run: Annotated[str, typer.Option(help="Folder of a finished run.")],
+    truth: Annotated[str, typer.Option(help="COCO file with masks and `identity`; paths relative to the archive.")],
+    out: Out,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the descriptor, if not the run's.")] = None,
+    shrink: Annotated[
+        float, typer.Option(min=0, max=1, help="Towards equal noise in all directions; 0 needs many more pairs.")
+    ] = 0.2,
+    dimensions: Annotated[int, typer.Option(min=1, help="Numbers of a descriptor that are kept.")] = 128,
+) -> None:
+    """Learn which differences of descriptors mean another animal, from sequences with known identities."""
+    from pipelines.grouping import pairs_of
+    from pusa.config import load_config
+    from pusa.grouping.descriptor import DescriptorConfig
+    from pusa.grouping.whitening import discriminative
+    from pusa.records import Run
+
+    opened = Run(run)
+    opened.finished_manifest()
+    sums = pairs_of(opened, truth, load_config(DescriptorConfig, config) if config else None)
+    discriminative(sums, shrink).first(dimensions).save(out)
+    typer.echo(f"{out}: learnt from {sums.pairs} pairs of {sums.count} instances.")
+    typer.echo(f"Use it: `descriptor: {{whitening: {out}}}` in the --config of `pusa process`.")
+
+
+@app.command()
 def embedding(
     out: Out,
     seen: Annotated[

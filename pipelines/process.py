@@ -82,6 +82,10 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
         names["pattern"] = config.pattern.weights
     if given is None:
         names["segmentation"] = config.segmentation.weights
+    if config.descriptor.weights != "imagenet":
+        names["descriptor"] = config.descriptor.weights
+    if config.descriptor.whitening not in (None, "Lw"):
+        names["whitening"] = config.descriptor.whitening
     if config.encounters.codebook:
         names["codebook"] = config.encounters.codebook
     basis: dict[str, Any] = {
@@ -265,7 +269,7 @@ class ShardEncoder:
     """Writes the encounters of one shard a call."""
 
     COLUMNS = ("photo_id", "path", "sequence_id", "taken_at", "shard", "status", "duplicate_of")
-    NESTED = ("instance_id", "descriptor", "embeddings")
+    NESTED = ("instance_id", "box", "descriptor", "embeddings")
 
     def __init__(self, out: str, config: EncounterConfig, threads: int | None = None) -> None:
         self.run = Run(out)

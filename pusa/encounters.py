@@ -30,7 +30,7 @@ class EncounterBuilder:
 
     Photos with an error and copies of other photos (`duplicate_of`) take no part: a copy in another sequence would be a
     perfect, and false, resighting. Needs the columns photo_id, path, sequence_id, taken_at, status, duplicate_of and
-    of the instances instance_id, descriptor and embeddings.
+    of the instances instance_id, box, descriptor and embeddings.
     """
 
     def __init__(self, config: EncounterConfig, threads: int | None = None) -> None:
@@ -70,8 +70,11 @@ class EncounterBuilder:
         descriptors = [
             np.array([i["descriptor"] for i in found], np.float32).reshape(len(found), width) for found in nested
         ]
+        boxes = None
+        if self.config.grouping.position:
+            boxes = [np.array([i["box"] for i in found], np.float64).reshape(len(found), 4) for found in nested]
         members: dict[int, list[dict[str, Any]]] = {}
-        for found, labels in zip(nested, group(descriptors, self.config.grouping), strict=True):
+        for found, labels in zip(nested, group(descriptors, self.config.grouping, boxes), strict=True):
             for instance, label in zip(found, labels, strict=True):
                 members.setdefault(int(label), []).append(instance)
         return [members[label] for label in sorted(members)]

@@ -9,7 +9,8 @@ The paper, section "Individual grouping":
 5. Steps 2 to 4 are repeated to the last photo.
 
 So there are as many groups as the fullest photo has instances, and a group has at most one instance of a photo. An
-animal that is not in the fullest photo is forced into a foreign group: the known weakness of this method.
+animal that is not in the fullest photo is forced into a foreign group: the known weakness of this method. `open_` lets
+an instance start a group of its own; `agglomerative` looks at the whole sequence at once.
 """
 
 from __future__ import annotations
@@ -19,44 +20,145 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
+from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist, squareform
 
 from pusa.config import Config
 from pusa.errors import UserError
+
+NEVER = 1e3  # a distance beyond all, times N^2 of them
 
 Choose = Callable[[NDArray[np.float64]], NDArray[np.intp]]
 
 
 class GroupingConfig(Config):
-    """Settings of the assignment."""
+    """Settings of the assignment. Distances are Euclidean, between descriptors of length 1: 0 to 2."""
 
-    method: Literal["greedy", "optimal"] = (
-        "greedy"  # greedy: the paper; optimal: step 3 as the cheapest one-to-one assignment
-    )
+    # greedy: the paper's. optimal: its step 3 as the cheapest one-to-one assignment. open: an instance may start a new
+    # group. agglomerative: the nearest groups are joined, two instances of one photo never. The last two do not need an
+    # animal to be in the fullest photo
+    method: Literal["greedy", "optimal", "open", "agglomerative"] = "greedy"
+    # Of open and agglomerative: the mean distance from which on groups stay apart, as a share of the distance between
+    # strangers: the median over pairs of one photo, which are two animals for certain. So it holds for any descriptor
+    threshold: float = Field(default=0.88, gt=0)
+    # That distance between descriptors, for sequences with fewer than 3 such pairs: 0.95 without whitening
+    strangers: float = Field(default=1.35, gt=0)
+    # Added to the distance of instances whose boxes lie a box's size apart or more, in proportion where they lie
+    # nearer: animals on land move little. 0: descriptors alone, as in the paper
+    position: float = Field(default=0.0, ge=0)
 
 
-def group(photos: Sequence[np.ndarray], config: GroupingConfig) -> list[list[int]]:
-    """The groups of one sequence by the method of `config`. Arguments, result and errors: see `greedy`."""
-    return {"greedy": greedy, "optimal": optimal}[config.method](photos)
+def group(
+    photos: Sequence[np.ndarray], config: GroupingConfig, boxes: Sequence[np.ndarray] | None = None
+) -> list[list[int]]:
+    """The groups of one sequence by the method of `config`. Photos, result and errors: see `greedy`. `boxes`: of the
+    same instances, (n_i, 4) x0, y0, x1, y1; needed where position counts."""
+    apart = None
+    if config.position and boxes is not None:
+        apart = config.position * displacement(np.concatenate([np.reshape(b, (-1, 4)) for b in boxes]))
+    if config.method in ("greedy", "optimal"):
+        return {"greedy": greedy, "optimal": optimal}[config.method](photos, apart)
+    known = within_photos(photos, apart)
+    usual = config.strangers + (config.position if apart is not None else 0)
+    threshold = config.threshold * (float(np.median(known)) if len(known) >= 3 else usual)
+    return {"open": open_, "agglomerative": agglomerative}[config.method](photos, threshold, apart)
 
 
-def greedy(photos: Sequence[np.ndarray]) -> list[list[int]]:
+def within_photos(photos: Sequence[np.ndarray], apart: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """The distances of all pairs of instances of one photo."""
+    found, begin = [np.zeros(0)], 0
+    for p in _checked(photos):
+        first, second = np.triu_indices(len(p), 1)
+        distance = np.linalg.norm(p[first] - p[second], axis=1)
+        found.append(distance if apart is None else distance + apart[begin + first, begin + second])
+        begin += len(p)
+    return np.concatenate(found)
+
+
+def displacement(boxes: np.ndarray) -> NDArray[np.float64]:
+    """How far boxes (n, 4) lie apart, (n, n) from 0 to 1: between middles, in their mean size (root of the area)."""
+    boxes = np.asarray(boxes, np.float64)
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    size = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 1), axis=1))
+    return np.minimum(cdist(middle, middle) / ((size[:, None] + size) / 2), 1)
+
+
+def greedy(photos: Sequence[np.ndarray], apart: NDArray[np.float64] | None = None) -> list[list[int]]:
     """The paper's algorithm, exactly.
 
     `photos` holds one array (n_i, d) a photo, in chronological order: the descriptors of its instances, n_i >= 0. The
     result has the same shape: the group of each instance, numbered by the instances of the fullest photo. Distances
-    are Euclidean (the paper says "distance"). Among equal mean distances the lowest instance goes first, to the lowest
-    group. Raises UserError for descriptors that differ in length or are not finite.
+    are Euclidean (the paper says "distance"); `apart` (N, N) is added to those of the N instances, photo by photo.
+    Among equal mean distances the lowest instance goes first, to the lowest group. Raises UserError for descriptors
+    that differ in length or are not finite.
     """
-    return _assign(photos, _smallest_first)
+    return _assign(photos, _smallest_first, apart)
 
 
-def optimal(photos: Sequence[np.ndarray]) -> list[list[int]]:
+def optimal(photos: Sequence[np.ndarray], apart: NDArray[np.float64] | None = None) -> list[list[int]]:
     """As `greedy`, but each photo takes the assignment of the smallest *sum* of mean distances (Hungarian method)."""
-    return _assign(photos, lambda cost: linear_sum_assignment(cost)[1])
+    return _assign(photos, lambda cost: linear_sum_assignment(cost)[1], apart)
 
 
-def _assign(photos: Sequence[np.ndarray], choose: Choose) -> list[list[int]]:
+def open_(photos: Sequence[np.ndarray], threshold: float, apart: NDArray[np.float64] | None = None) -> list[list[int]]:
+    """Photo by photo in chronological order, as `optimal`, but an instance may start a new group at the cost
+    `threshold`: there may be more groups than the fullest photo has instances. Numbered in the order of appearance."""
+    distances, owner = _distances(photos, apart)
+    labels = np.full(len(owner), -1)
+    for k in range(len(photos)):
+        mine, done = np.flatnonzero(owner == k), np.flatnonzero(labels >= 0)
+        groups = labels.max(initial=-1) + 1
+        in_group = labels[done, None] == np.arange(groups)
+        cost = distances[np.ix_(mine, done)] @ in_group / in_group.sum(0)
+        instances, chosen = linear_sum_assignment(np.hstack([cost, np.full((len(mine), len(mine)), threshold)]))
+        fresh = chosen >= groups
+        chosen[fresh] = groups + np.arange(fresh.sum())
+        labels[mine[instances]] = chosen
+    return _by_photo(labels, photos)
+
+
+def agglomerative(
+    photos: Sequence[np.ndarray], threshold: float, apart: NDArray[np.float64] | None = None
+) -> list[list[int]]:
+    """All instances at once: again and again the two groups of the smallest mean distance are joined, until it exceeds
+    `threshold`; groups that show one photo twice are never joined. Numbered in the order of appearance.
+
+    N instances need 8 N^2 bytes, three times.
+    """
+    distances, owner = _distances(photos, apart)
+    if len(owner) < 2:
+        return _by_photo(np.zeros(len(owner), int), photos)
+    # Mean linkage: a mean with one such pair among so many stays beyond every threshold, so the join never comes.
+    distances[owner[:, None] == owner] = NEVER * len(owner) ** 2
+    np.fill_diagonal(distances, 0)
+    labels = fcluster(linkage(squareform(distances, checks=False), "average"), threshold, "distance")
+    _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    return _by_photo(first.argsort().argsort()[inverse], photos)
+
+
+def _distances(
+    photos: Sequence[np.ndarray], apart: NDArray[np.float64] | None
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Distances (N, N) between all instances, photo by photo, and the photo (N,) of each."""
+    checked = _checked(photos)
+    owner = np.repeat(np.arange(len(checked)), [len(p) for p in checked])
+    full = [p for p in checked if len(p)]
+    distances = _euclidean(np.concatenate(full), np.concatenate(full)) if full else np.zeros((0, 0))
+    return distances if apart is None else distances + apart, owner
+
+
+def _euclidean(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distances (n, m) of rows through scalar products: 20 times faster than differences."""
+    return np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0))
+
+
+def _by_photo(labels: np.ndarray, photos: Sequence[np.ndarray]) -> list[list[int]]:
+    return [part.tolist() for part in np.split(labels, np.cumsum([len(p) for p in photos])[:-1])] if photos else []
+
+
+def _assign(photos: Sequence[np.ndarray], choose: Choose, apart: NDArray[np.float64] | None) -> list[list[int]]:
     photos = _checked(photos)
     groups: list[list[int]] = [[] for _ in photos]
     counts = [len(descriptors) for descriptors in photos]
@@ -64,18 +166,19 @@ def _assign(photos: Sequence[np.ndarray], choose: Choose) -> list[list[int]]:
         return groups
     first = int(np.argmax(counts))  # the earliest of the fullest
     order = [first, *(i for i in range(len(photos)) if i != first)]
+    starts = np.cumsum([0, *counts])
+    rows = np.concatenate([np.arange(starts[i], starts[i] + counts[i]) for i in order])
     descriptors = np.concatenate([photos[i] for i in order if counts[i]])
     labels = np.zeros(len(descriptors), np.intp)
-    squared = (descriptors**2).sum(1)
     end = 0  # so many instances are grouped
     for i in order:
         begin, end = end, end + counts[i]
         if i == first:
             labels[:end] = np.arange(end)
         elif begin < end:
-            # Euclidean distances (n, grouped so far) through scalar products: 20 times faster than differences.
-            products = descriptors[begin:end] @ descriptors[:begin].T
-            distances = np.sqrt(np.maximum(squared[begin:end, None] + squared[:begin] - 2 * products, 0))
+            distances = _euclidean(descriptors[begin:end], descriptors[:begin])
+            if apart is not None:
+                distances += apart[np.ix_(rows[begin:end], rows[:begin])]
             in_group = labels[:begin, None] == np.arange(counts[first])
             labels[begin:end] = choose(distances @ in_group / in_group.sum(0))
         groups[i] = labels[begin:end].tolist()

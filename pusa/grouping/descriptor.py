@@ -6,7 +6,7 @@ animal lies helps to tell it from the others. Networks, pooling and whitening: `
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -32,8 +32,9 @@ class DescriptorConfig(Config):
     weights: str = "imagenet"
     pooling: Literal["gem", "mac"] = "gem"
     p: float = 3.0  # exponent of GeM; 1 is the mean, infinity is MAC
-    # A projection behind the network: a file of `pusa train whitening`, or "Lw": the one in the checkpoint
-    whitening: str | None = None
+    # A projection behind the network: a name or a file of `pusa train whitening`; "Lw": the one in the checkpoint. The
+    # starter's belongs to the defaults above: other networks need their own, or null
+    whitening: str | None = "starter/whitening"
     background: bool = True  # as in the paper; false: what is outside of the mask is grey
     size: int = 256  # pixels, longer side of the network's input; the paper's network takes up to 1024
     scales: tuple[float, ...] = (1.0,)  # of the input; the retrieval papers use (1, 0.707, 0.5), twice as slow
@@ -64,16 +65,21 @@ class Describer:
             self.whitening = retrieval.projection(stored, len(config.scales) > 1, config.weights)
         elif config.whitening is not None:
             self.whitening = Whitening.load(config.whitening)
+        self.describe(np.zeros((SHORTEST, SHORTEST, 3), np.uint8))  # does the whitening fit? Else here, not in mid-run
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         nested = records.instances(photos)
         for instance in (i for row in nested for i in row if i["crop"] is not None):
-            crop = photo_files.decode_jpeg(instance["crop"])
-            if not self.config.background and instance["mask"] is not None:
-                inside = crop_mask(instance["mask"], instance["crop_box"], crop.shape[1::-1])
-                crop = np.where(inside[..., None], crop, np.uint8(124))  # ImageNet's mean: as good as nothing there
-            instance["descriptor"] = self.describe(crop).astype(np.float16)
+            instance["descriptor"] = self.vector(instance).astype(np.float16)
         return records.with_instances(photos, nested)
+
+    def vector(self, instance: dict[str, Any]) -> np.ndarray:
+        """The descriptor (c,) float32 of an instance (crop; without background also crop_box and mask)."""
+        crop = photo_files.decode_jpeg(instance["crop"])
+        if not self.config.background and instance["mask"] is not None:
+            inside = crop_mask(instance["mask"], instance["crop_box"], crop.shape[1::-1])
+            crop = np.where(inside[..., None], crop, np.uint8(124))  # ImageNet's mean: as good as nothing there
+        return self.describe(crop)
 
     @torch.inference_mode()
     def describe(self, crop: np.ndarray) -> np.ndarray:

@@ -31,10 +31,14 @@ class Whitening:
         if x.shape[1] != len(self.mean):
             raise UserError(
                 f"This whitening takes descriptors of {len(self.mean)} numbers, these have {x.shape[1]}. "
-                "Train one for this network: `pusa train whitening`."
+                "Train one for this network (`pusa train whitening`), or do without: `descriptor: {whitening: null}`."
             )
         y = (x - self.mean) @ self.rows[:dimensions].T
         return y / (np.linalg.norm(y, axis=1, keepdims=True) + EPS)
+
+    def first(self, dimensions: int) -> Whitening:
+        """The same with the first so many numbers only."""
+        return Whitening(self.mean, self.rows[:dimensions])
 
     def save(self, path: Path) -> str:
         """Writes it as a weights file, in float32."""

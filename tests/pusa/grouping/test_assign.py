@@ -8,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pusa.errors import UserError
-from pusa.grouping.assign import GroupingConfig, greedy, group, optimal
+from pusa.grouping.assign import (
+    GroupingConfig,
+    agglomerative,
+    displacement,
+    greedy,
+    group,
+    open_,
+    optimal,
+    within_photos,
+)
 
 
 def photo(*positions: float) -> np.ndarray:
@@ -111,3 +120,93 @@ def test_two_far_apart_animals_are_never_mixed(photos):
     # Photos of the same two animals with small noise: the groups are the animals, in every photo.
     clean = [np.array([[0.0] * 4, [9.0] * 4]) + 0.1 * np.tanh(p.sum() if len(p) else 0) for p in photos]
     assert all(labels == [0, 1] for labels in greedy(clean))
+
+
+# Two animals far apart, at 0 and 10; the second one is never beside the first. What the paper's five steps force into
+# one group, the others keep apart.
+NEVER_TOGETHER = [photo(0), photo(10), photo(0.1), photo(10.1)]
+
+
+def test_animals_that_are_never_in_one_photo():
+    assert greedy(NEVER_TOGETHER) == [[0], [0], [0], [0]]
+    assert open_(NEVER_TOGETHER, 2) == agglomerative(NEVER_TOGETHER, 2) == [[0], [1], [0], [1]]
+
+
+def test_open_by_hand():
+    # Threshold 4. First photo: groups 0 at 0 and 1 at 10. Second photo: 1 and 5. Costs to the groups: 1, 9 and 5, 5.
+    # Together the cheapest: 1 joins group 0 (1), 5 starts a group (4). Third: 2 and 11 to groups {0, 1}, {10}, {5}:
+    # 2: 1.5, 8, 3; 11: 10.5, 1, 6: groups 0 and 1.
+    assert open_([photo(0, 10), photo(1, 5), photo(2, 11)], 4) == [[0, 1], [0, 2], [0, 1]]
+
+
+def test_agglomerative_by_hand():
+    # 0 | 1, 3 | 2.2, in three photos; threshold 1.5. Nearest: 2.2 and 3 (.8), joined. Left: 0 and 1 (1), joined. The
+    # two groups share the second photo: apart, although their mean distance were 2.1 ... at any threshold.
+    photos = [photo(0), photo(1, 3), photo(2.2)]
+    assert agglomerative(photos, 1.5) == agglomerative(photos, 1000) == [[0], [0, 1], [1]]
+    assert agglomerative(photos, 0.9) == [[0], [1, 2], [2]]
+
+
+def test_displacement_by_hand():
+    # Boxes of 10 x 10: the second 5 to the right, half their size; the third far away. The fourth, 40 x 40, has its
+    # middle 15 to the right and 15 below the first's: 21.2 over a mean size of 25.
+    boxes = np.array([[0, 0, 10, 10], [5, 0, 15, 10], [100, 0, 110, 10], [0, 0, 40, 40]])
+    np.testing.assert_allclose(displacement(boxes)[0], [0, 0.5, 1, np.hypot(15, 15) / 25])
+
+
+@pytest.mark.parametrize("method", ["greedy", "optimal", "open", "agglomerative"])
+def test_position_decides_between_equals(method):
+    """Two animals that look the same lie still: only where they lie tells them apart."""
+    photos = [photo(0, 0), photo(0, 0)]
+    left, right = [0, 0, 10, 10], [50, 0, 60, 10]
+    boxes = [np.array([left, right]), np.array([right, left])]
+    config = GroupingConfig(method=method, position=0.2, threshold=0.5, strangers=0.01)
+    assert group(photos, config, boxes) == [[0, 1], [1, 0]]
+    without = config.model_copy(update={"position": 0.0})
+    assert group(photos, without, boxes)[1] == [0, 1]  # switched off
+
+
+def test_the_threshold_is_a_share_of_the_distance_between_strangers():
+    """Pairs of one photo are 10, 12 and 30 apart, their median 12. Others show an animal at 6, and one at 41."""
+    photos = [photo(0, 10), photo(0.5, 12.5), photo(0, 30), photo(6), photo(41)]
+    np.testing.assert_allclose(within_photos(photos), [10, 12, 30])
+    for share in (0.1, 0.9):
+        config = GroupingConfig(method="agglomerative", threshold=share)
+        assert group(photos, config) == agglomerative(photos, 12 * share)
+    # Two pairs are too few to go by.
+    config = GroupingConfig(method="agglomerative", threshold=0.5, strangers=4)
+    assert group(photos[:2], config) == agglomerative(photos[:2], 2)
+
+
+@settings(deadline=None)
+@given(sequences(), st.sampled_from([open_, agglomerative]), st.floats(0.1, 4))
+def test_laws_of_free_groups(photos, method, threshold):
+    """At most one instance of a photo in a group; numbers without gaps, in order of appearance."""
+    groups = method(photos, threshold)
+    assert [len(g) for g in groups] == [len(p) for p in photos]
+    for labels in groups:
+        assert len(set(labels)) == len(labels)
+    flat = [label for labels in groups for label in labels]
+    assert [x for i, x in enumerate(flat) if x not in flat[:i]] == list(range(len(set(flat))))
+
+
+@settings(deadline=None, max_examples=40)
+@given(sequences(), st.floats(0.1, 4))
+def test_agglomerative_stops_where_nothing_may_be_joined(photos, threshold):
+    """No two groups that could be joined are nearer than the threshold, on average."""
+    labels = np.array([x for g in agglomerative(photos, threshold) for x in g], int)
+    owner = np.repeat(np.arange(len(photos)), [len(p) for p in photos])
+    every = np.concatenate([p for p in photos if len(p)]) if len(labels) else np.zeros((0, 4))
+    for a in set(labels):
+        for b in set(labels) - {a}:
+            if not set(owner[labels == a]) & set(owner[labels == b]):
+                apart = np.linalg.norm(every[labels == a][:, None] - every[labels == b], axis=2)
+                assert apart.mean() > threshold - 1e-9
+
+
+def test_many_instances_in_one_photo_and_many_photos():
+    rng = np.random.default_rng(0)
+    animals = rng.standard_normal((500, 32))
+    photos = [animals + 0.01 * rng.standard_normal(animals.shape) for _ in range(3)]
+    for found in (greedy(photos), agglomerative(photos, 1.0)):
+        assert found == [list(range(500))] * 3

@@ -11,8 +11,11 @@ import torch
 
 from pusa import photos as photo_files
 from pusa import records
+from pusa.errors import UserError
 from pusa.grouping.descriptor import Describer, DescriptorConfig, resized
 from pusa.grouping.retrieval import gem, l2_normalise, mac
+from pusa.grouping.whitening import Whitening
+from pusa.segmentation import masks
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,7 @@ def test_longer_side(shape, expected):
 
 @pytest.fixture(scope="module")
 def describer() -> Describer:
-    return Describer(DescriptorConfig(device="cpu"), threads=1)
+    return Describer(DescriptorConfig(device="cpu", whitening=None), threads=1)
 
 
 def noise(seed: int, height: int, width: int) -> np.ndarray:
@@ -89,7 +92,7 @@ def test_scales_and_mac_change_the_descriptor(describer):
     crop = noise(3, 128, 192)
     one = describer.describe(crop)
     for settings in ({"scales": (1.0, 0.5)}, {"pooling": "mac"}, {"p": math.inf}):
-        other = Describer(DescriptorConfig(device="cpu", **settings), threads=1).describe(crop)
+        other = Describer(DescriptorConfig(device="cpu", whitening=None, **settings), threads=1).describe(crop)
         assert other.shape == one.shape
         assert np.linalg.norm(other) == pytest.approx(1, abs=1e-4)
         assert 0.1 < one @ other < 0.9999
@@ -99,3 +102,36 @@ def test_scales_and_mac_change_the_descriptor(describer):
 def test_slivers_have_a_descriptor(shape):
     vector = Describer(DescriptorConfig(device="cpu")).describe(np.full((*shape, 3), 128, np.uint8))
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
+
+
+def test_whitening_is_the_starters_unless_told_otherwise(describer):
+    whitened = Describer(DescriptorConfig(device="cpu"), threads=1)
+    crop = noise(4, 96, 128)
+    expected = Whitening.load("starter/whitening")(describer.describe(crop)[None])[0]
+    np.testing.assert_allclose(whitened.describe(crop), expected, atol=1e-5)
+    assert len(expected) == 128
+
+
+def test_a_whitening_of_another_network_is_refused_before_the_run(tmp_path):
+    Whitening(np.zeros(5), np.eye(5)).save(tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match="descriptors of 5 numbers, these have 1280"):
+        Describer(DescriptorConfig(device="cpu", whitening=str(tmp_path / "w.safetensors")))
+
+
+def test_without_background(describer):
+    """What lies outside the mask does not count any more."""
+    crop = noise(5, 96, 128)
+    other = crop.copy()
+    other[:, :64] = 30
+    mask = np.zeros((200, 200), bool)
+    mask[20:116, 64 + 10 : 128 + 10] = True
+    instances = [
+        records.new_instance(
+            "a", crop=photo_files.encode_jpeg(c, 100), crop_box=[10, 20, 138, 116], mask=masks.encode(mask)
+        )
+        for c in (crop, other)
+    ]
+    plain = [describer.vector(i) for i in instances]
+    inside = Describer(DescriptorConfig(device="cpu", whitening=None, background=False), threads=1)
+    bare = [inside.vector(i) for i in instances]
+    assert bare[0] @ bare[1] > 0.999 > 0.99 > plain[0] @ plain[1]

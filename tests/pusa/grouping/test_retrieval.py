@@ -152,6 +152,6 @@ def test_any_torchvision_classifier(name):
 
 def test_weights_that_are_not_here():
     with pytest.raises(UserError, match="ImageNet weights of resnet101 are not here"):
-        Describer(DescriptorConfig(backbone="resnet101"))
+        Describer(DescriptorConfig(backbone="resnet101", whitening=None))
     with pytest.raises(UserError, match=r"Cannot read nowhere\.pth"):
-        Describer(DescriptorConfig(weights="nowhere.pth"))
+        Describer(DescriptorConfig(weights="nowhere.pth", whitening=None))
