@@ -14,6 +14,9 @@ def report(
         str | None,
         typer.Option(help="Gallery with the pictures of the candidates; the one `pusa identify` used if left out."),
     ] = None,
+    sheets: Annotated[
+        bool, typer.Option("--sheets", help="A contact sheet of each sequence, too: RUN/sheets/.")
+    ] = False,
 ) -> None:
     """Write RUN/report.html: what was found, each encounter with its pictures, pattern and nearest individuals."""
     from rich.console import Console
@@ -34,3 +37,8 @@ def report(
     console.print(pages[0])
     if len(pages) > 1:
         console.print(f"{len(pages)} pages, the last is {pages[-1].rsplit('/', 1)[1]}")
+    if sheets:
+        from pusa.report.sheets import write_sheets
+
+        written = write_sheets(opened)
+        console.print(f"{len(written)} contact sheets: {written[0]} ..." if written else "No sequence has an animal.")

@@ -98,6 +98,7 @@ def _about(run: Run, manifest: dict[str, Any], gallery: str | None) -> dict[str,
     config = manifest["config"]
     names = {kind: stage.get("weights", "") for kind, stage in config.items() if isinstance(stage, dict)}
     names["codebook"] = config["encounters"]["codebook"]
+    names["whitening"] = config.get("descriptor", {}).get("whitening")
     return {
         "run": run.uri,
         "quoted_run": shlex.quote(run.uri),
