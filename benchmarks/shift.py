@@ -27,7 +27,7 @@ ROWS = {
     "detection": ("animals", "precision", "recall", "f1"),
     "pattern": ("pattern_iou", "pattern_precision", "pattern_recall", "pattern_f1", "pattern_cldice", "usable"),
     "patches found again": ("patch_queries", "patch_recall@1", "patch_map", "patch_chance"),
-    "grouping, greedy": ("rand_index", "pooled_rand_index", "adjusted_rand_index", "perfect"),
+    "grouping": ("rand_index", "pooled_rand_index", "adjusted_rand_index", "perfect"),
     "identification": ("queries", "no_match", "individuals", "top_1", "top_3", "top_5"),
     "with key points": ("verified_top_1", "verified_top_3", "verified_top_5"),
 }

@@ -60,6 +60,56 @@ def enroll(
 
 
 @app.command()
+def calibrate(gallery: Where) -> None:
+    """Fit the probabilities of `pusa identify` to this gallery's own animals, seen in several sequences."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from pipelines.calibrate import cases_of
+    from pusa.gallery.calibration import fit
+    from pusa.gallery.store import Gallery
+    from pusa.gallery.verify import VerifyConfig
+
+    opened = Gallery.open(gallery)
+    cases = cases_of(opened, VerifyConfig(), lambda crops: track(crops, "comparing"))
+    found = fit(cases).model_copy(update={"source": f"{len(cases[0].true)} encounters of the gallery {gallery} itself"})
+    opened.keep_calibration(found)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Fitted to {len(cases[0].true)} encounters, each asked with its individual and without it.")
+    for tolerated in (0.01, 0.05, 0.1):
+        threshold = found.threshold(tolerated)
+        share = sum(p >= threshold for p, _ in found.held_out) / len(found.held_out)
+        console.print(
+            f"If {tolerated:.0%} wrong names are tolerated: take the first candidate from a probability of "
+            f"{threshold:.2f} on ({share:.0%} of the encounters, half of which are new)."
+        )
+
+
+@app.command()
+def rebuild(
+    gallery: Where,
+    out: Annotated[str, typer.Option(help="Folder of the new gallery; the old one stays as it is.")],
+    codebook: Annotated[str, typer.Option(help="Codebook of the new gallery.")] = "starter/codebook",
+    embedding: Annotated[str, typer.Option(help="Weights of the patch network behind it.")] = "starter/embedding",
+) -> None:
+    """Make a gallery anew for other weights: same encounters and decisions, less the crops that were taken out."""
+    from rich.console import Console
+
+    from pipelines.rebuild import rebuild as run_rebuild
+    from pusa.fisher.codebook import Codebook
+    from pusa.gallery.store import Gallery
+
+    console = Console(highlight=False, soft_wrap=True)
+    counts = run_rebuild(
+        Gallery.open(gallery), out, Codebook.load(codebook), embedding, lambda run: console.print(f"{run} ...")
+    )
+    console.print(
+        f"The gallery {out} has {counts['encounters']} encounters; {counts['without_vector']} cannot be found: they "
+        f"have no pattern, or their run is gone ({counts['without_run']})."
+    )
+
+
+@app.command()
 def decide(
     gallery: Where,
     encounters: Encounters,

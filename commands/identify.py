@@ -12,19 +12,27 @@ def identify(
     gallery: Annotated[str, typer.Option(help="Folder of the gallery: local, s3:// or gs://.")],
     top: Annotated[int, typer.Option(min=1, help="Candidates of each encounter.")] = 5,
     verify: Annotated[bool, typer.Option(help="Compare key points of the nearest ones' pictures, too.")] = True,
+    new_share: Annotated[
+        float, typer.Option(min=0.001, max=0.999, help="Of the encounters, how many you expect to be new animals.")
+    ] = 0.5,
 ) -> None:
     """Compare the encounters of a run with the individuals of a gallery."""
     from rich.console import Console
+    from rich.progress import track
 
     from pipelines.identify import identify as run_identify
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    counts = run_identify(Run(run), gallery, top, VerifyConfig() if verify else None)
+    counts = run_identify(
+        Run(run), gallery, top, VerifyConfig() if verify else None, new_share, lambda crops: track(crops, "comparing")
+    )
     console = Console(highlight=False)
     console.print(
         f"{counts['compared']} of {counts['encounters']} encounters compared with {counts['individuals']} individuals; "
         f"{counts['without_pattern']} have no pattern and cannot be compared.",
         soft_wrap=True,
     )
+    if "calibration" in counts:
+        console.print(f"The probabilities come from {counts['calibration']}.", soft_wrap=True)
     console.print(f"Next: pusa report {run} --gallery {gallery}", soft_wrap=True)

@@ -123,18 +123,20 @@ def whitening(
         float, typer.Option(min=0, max=1, help="Towards equal noise in all directions; 0 needs many more pairs.")
     ] = 0.2,
     dimensions: Annotated[int, typer.Option(min=1, help="Numbers of a descriptor that are kept.")] = 128,
+    by_pca: Annotated[bool, typer.Option("--pca", help="PCA whitening, which takes no notice of identities.")] = False,
 ) -> None:
     """Learn which differences of descriptors mean another animal, from sequences with known identities."""
     from pipelines.grouping import pairs_of
     from pusa.config import load_config
     from pusa.grouping.descriptor import DescriptorConfig
-    from pusa.grouping.whitening import discriminative
+    from pusa.grouping.whitening import discriminative, pca
     from pusa.records import Run
 
     opened = Run(run)
     opened.finished_manifest()
     sums = pairs_of(opened, truth, load_config(DescriptorConfig, config) if config else None)
-    discriminative(sums, shrink).first(dimensions).save(out)
+    learnt = pca(sums) if by_pca else discriminative(sums, shrink)
+    learnt.first(dimensions).save(out)
     typer.echo(f"{out}: learnt from {sums.pairs} pairs of {sums.count} instances.")
     typer.echo(f"Use it: `descriptor: {{whitening: {out}}}` in the --config of `pusa process`.")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.identify import Verification
+from pipelines.identify import verifier_of
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -20,6 +20,7 @@ from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
 from pusa.gallery.crops import features, of_encounters
+from pusa.gallery.search import Comparison, Vectors
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.pattern import evaluate as pattern_lines
@@ -126,27 +127,21 @@ def leave_one_out(
     rows = run.read("encounters", ["encounter_id", "sequence_id", "fisher"])
     rows = rows.filter([i in names for i in rows["encounter_id"].to_pylist()])
     ids, sequence = rows["encounter_id"].to_pylist(), np.array(rows["sequence_id"].to_pylist())
-    vectors = _vectors(rows["fisher"])
-    individual = np.array([names[i] for i in ids])
+    vectors = Vectors([run.key] * len(ids), ids, [names[i] for i in ids], _vectors(rows["fisher"]))
+    individual = np.array(vectors.individuals)
     other = sequence[:, None] != sequence
     findable = (other & (individual[:, None] == individual)).any(axis=1)
-    empty = ~vectors.any(axis=1)
-    distance = search.distances(vectors, vectors)
-    distance[empty] = distance[:, empty] = np.inf
-    compared = other & np.isfinite(distance)
     result: dict[str, float] = {"queries": int(findable.sum()), "no_match": int((~findable).sum())}
-    result["individuals"] = len({names[i] for i in ids})
-    result |= _tops("top", np.where(compared, distance, np.inf)[findable], individual, individual[findable], tops)
+    result["individuals"] = len(set(vectors.individuals))
+    queries, allowed, true = vectors.fisher[findable], other[findable], individual[findable]
+    result |= _tops("top", search.compare(queries, vectors, allowed), true, tops)
     if verification is None:
         return result
     crops = of_encounters(run, verification, set(ids))
     mine = [list(crops[i].values()) for i in ids]
-    verifier = Verifier(mine, verification)
-    cost = np.full(distance.shape, np.inf)
-    for i in np.flatnonzero(findable):
-        evidence = verifier(mine[i], compared[i])
-        cost[i] = np.where(compared[i], evidence.cost(distance[i]), np.inf)
-    return result | _tops("verified_top", cost[findable], individual, individual[findable], tops)
+    asked = [mine[i] for i in np.flatnonzero(findable)]
+    found = search.compare(queries, vectors, allowed, asked, Verifier(mine, verification))
+    return result | _tops("verified_top", found, true, tops)
 
 
 def _vectors(fisher: pa.ChunkedArray) -> np.ndarray:
@@ -159,14 +154,11 @@ def _vectors(fisher: pa.ChunkedArray) -> np.ndarray:
     return vectors
 
 
-def _tops(
-    prefix: str, cost: np.ndarray, individuals: np.ndarray, true: np.ndarray, tops: tuple[int, ...]
-) -> dict[str, float]:
-    """Top-n of queries with `true` names (n,) from the cost (n, E) of encounters of `individuals` (E,)."""
-    names, nearest, _ = search.by_individual(cost, individuals.tolist())
-    place = {name: k for k, name in enumerate(names)}
-    found = ranking.ranks(nearest, np.array([place.get(name, -1) for name in true], int))
-    return {f"{prefix}_{n}": ranking.top_n(found, n) if len(found) else float("nan") for n in tops}
+def _tops(prefix: str, found: Comparison, true: np.ndarray, tops: tuple[int, ...]) -> dict[str, float]:
+    """Top-n of queries with `true` names (n,)."""
+    place = {name: k for k, name in enumerate(found.names)}
+    ranks = ranking.ranks(found.cost, np.array([place.get(name, -1) for name in true], int))
+    return {f"{prefix}_{n}": ranking.top_n(ranks, n) if len(ranks) else float("nan") for n in tops}
 
 
 def identification(
@@ -185,19 +177,16 @@ def identification(
     rows = run.read("encounters", ["encounter_id", "fisher"])
     rows = rows.filter([i in findable for i in rows["encounter_id"].to_pylist()])
     ids, mine = rows["encounter_id"].to_pylist(), _vectors(rows["fisher"])
-    true, individuals = np.array([findable[i] for i in ids]), np.array(vectors.individuals)
+    true = np.array([findable[i] for i in ids])
     result: dict[str, float] = {"queries": len(ids), "new": len(queries) - len(ids), "individuals": len(known)}
-    empty = ~mine.any(axis=1)
-    distance = search.distances(mine, vectors.fisher) if len(ids) else np.zeros((0, len(individuals)))
-    distance[empty] = np.inf
-    result |= _tops("top", distance, individuals, true, tops)
+    allowed = np.ones((len(ids), len(vectors.individuals)), bool)
+    result |= _tops("top", search.compare(mine, vectors, allowed), true, tops)
     if verification is None or not len(ids):
         return result
-    check = Verification(run, gallery, vectors, verification)
-    evidence = check(ids, mine, np.isfinite(distance))
-    cost = np.stack([e.cost(d) for e, d in zip(evidence, distance, strict=True)])
-    cost[empty] = np.inf
-    return result | _tops("verified_top", cost, individuals, true, tops)
+    crops = of_encounters(run, verification, set(ids))
+    asked = [list(crops[i].values()) for i in ids]
+    found = search.compare(mine, vectors, allowed, asked, verifier_of(gallery, vectors, verification))
+    return result | _tops("verified_top", found, true, tops)
 
 
 def evaluate_sightings(

@@ -11,17 +11,22 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from pusa import photos, records, truth
+from pusa import photos, records, storage, truth
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
-from pusa.gallery import search
+from pusa.gallery import geometry, search
+from pusa.gallery.calibration import Calibration
 from pusa.gallery.crops import of_encounters
-from pusa.gallery.store import Gallery, Vectors
-from pusa.gallery.verify import Evidence, Verifier, VerifyConfig
+from pusa.gallery.geometry import Features
+from pusa.gallery.search import Vectors, Watch
+from pusa.gallery.store import Gallery
+from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.records import Run
+from pusa.weights import STARTER_DIR
 
 THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
+DRAWN = 2  # candidates of an encounter whose matching points are drawn
 BATCH = 256  # encounters at once: 64 MB of vectors
 
 
@@ -131,20 +136,38 @@ def _thumbnail(crop: bytes) -> bytes:
     return photos.encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 85)
 
 
-def identify(run: Run, gallery_uri: str, top: int = 5, verification: VerifyConfig | None = None) -> dict[str, int]:
+def identify(
+    run: Run,
+    gallery_uri: str,
+    top: int = 5,
+    verification: VerifyConfig | None = None,
+    new_share: float = 0.5,
+    watch: Watch = iter,
+) -> dict[str, Any]:
     """Writes RUN/candidates: the `top` nearest individuals of every encounter that has a pattern.
 
     An encounter that is enrolled itself is not compared with itself. `verification`: key points of the nearest ones'
-    crops are compared, too. Raises UserError where run and gallery do not belong to the same codebook.
+    crops are compared, too, and candidates get probabilities, by the gallery's own calibration or the starter's;
+    `new_share`: of the encounters that are asked, how many are expected to be new. `watch`: shows the progress. Raises
+    UserError where run and gallery do not belong to the same codebook.
     """
     manifest = run.finished_manifest()
     gallery = Gallery.open(gallery_uri)
     gallery.check(manifest["weights"].get("codebook", "none"))
     vectors = gallery.vectors()
-    check = Verification(run, gallery, vectors, verification) if verification else None
+    mine = of_encounters(run, verification) if verification else {}
+    verifier = verifier_of(gallery, vectors, verification) if verification else None
+    calibration = gallery.calibration or Calibration.load(STARTER_DIR / "calibration.json")
     run.clear("candidates")
-    counts = {"encounters": 0, "compared": 0, "without_pattern": 0, "individuals": gallery.counts()["individuals"]}
-    for number, batch in enumerate(run.batches("encounters", ["encounter_id", "fisher"], rows=BATCH)):
+    run.clear("matches")
+    counts: dict[str, Any] = {
+        "encounters": 0,
+        "compared": 0,
+        "without_pattern": 0,
+        "individuals": gallery.counts()["individuals"],
+    }
+    columns = ["encounter_id", "n_patches", "fisher"]
+    for number, batch in enumerate(run.batches("encounters", columns, rows=BATCH)):
         with_pattern = batch.filter(batch["fisher"].is_valid())
         ids = with_pattern["encounter_id"].to_pylist()
         counts["encounters"] += len(batch)
@@ -152,31 +175,33 @@ def identify(run: Run, gallery_uri: str, top: int = 5, verification: VerifyConfi
         counts["without_pattern"] += len(batch) - len(ids)
         if ids:
             flat = with_pattern["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            queries = flat.reshape(len(ids), -1)
+            crops = watch([list(mine[e].values()) for e in ids]) if mine else ()
             itself = search.same_encounter(run.key, ids, vectors)
-            evidence = check(ids, queries, ~itself) if check else None
-            found = search.rank(ids, queries, vectors, top, itself, evidence)
-            run.write("candidates", found.candidates, f"{number:05d}")
+            found = search.compare(flat.reshape(len(ids), -1), vectors, ~itself, crops, verifier)
+            n_patches = with_pattern["n_patches"].to_numpy()
+            shares = calibration.probabilities(found, n_patches, new_share) if verification else ()
+            ranking = search.rank(ids, found, top, *shares)
+            run.write("candidates", ranking.candidates, f"{number:05d}")
+            if verifier is not None:
+                draw_matches(run, ranking, {e: list(mine[e].values()) for e in ids}, verifier)
+    if verification:
+        counts |= {"calibration": calibration.source, "new_share": new_share}
     run.write_manifest(manifest | {"gallery": gallery_uri, "identified": counts})
     return counts
 
 
-class Verification:
-    """The verification of a run's encounters against a gallery."""
+def draw_matches(
+    run: Run, ranking: search.Ranking, crops: Mapping[str, Sequence[Features]], verifier: Verifier
+) -> None:
+    """Writes RUN/matches/<name>.jpg (`records.match_name`) of the first candidates that matching points speak for."""
+    for row, encounter in zip(ranking.candidates.to_pylist(), ranking.nearest, strict=True):
+        if row["rank"] <= DRAWN and row["inliers"]:
+            first, second, found = verifier.best_pair(crops[row["encounter_id"]], int(encounter))
+            picture = photos.encode_jpeg(geometry.draw(first, second, found), 85)
+            name = records.match_name(row["encounter_id"], row["individual"])
+            storage.write_bytes(run.fs, run.file("matches", name), picture)
 
-    def __init__(self, run: Run, gallery: Gallery, vectors: Vectors, config: VerifyConfig) -> None:
-        self.config, self.vectors = config, vectors
-        self.mine = of_encounters(run, config)
-        self.verifier = Verifier(gallery.features(list(zip(vectors.runs, vectors.encounter_ids, strict=True))), config)
 
-    def __call__(self, ids: Sequence[str], queries: np.ndarray, compared: np.ndarray) -> list[Evidence]:
-        """Evidence of the encounters `ids` with Fisher vectors `queries` (n, L); compared (n, E) bool."""
-        distance = np.where(compared, search.distances(queries, self.vectors.fisher), np.inf)
-        names, best, _ = search.by_individual(distance, self.vectors.individuals)
-        owner = np.searchsorted(names, self.vectors.individuals)
-        result = []
-        for encounter_id, row, allowed in zip(ids, best, compared, strict=True):
-            short = np.zeros(len(names), bool)
-            short[row.argsort(kind="stable")[: self.config.shortlist]] = True
-            result.append(self.verifier(list(self.mine[encounter_id].values()), allowed & short[owner]))
-        return result
+def verifier_of(gallery: Gallery, vectors: Vectors, config: VerifyConfig) -> Verifier:
+    """The verifier of a gallery's encounters."""
+    return Verifier(gallery.features(list(zip(vectors.runs, vectors.encounter_ids, strict=True))), config)

@@ -112,6 +112,11 @@ TABLES = {
 _VECTORS = {"box", "crop_box", "descriptor", "embeddings"}  # read as numpy arrays, not as lists
 
 
+def match_name(encounter_id: str, individual: str) -> str:
+    """Name of the picture, in RUN/matches, that shows the matching points of an encounter and an individual."""
+    return hashlib.sha256(f"{encounter_id}\0{individual}".encode()).hexdigest()[:24] + ".jpg"
+
+
 def photo_id(path: str, size: int, version: str | int) -> str:
     """Id of a photo: 16 hex digits of a hash of relative path, size in bytes, and mtime (ns) or ETag."""
     return hashlib.blake2b(f"{path}\0{size}\0{version}".encode(), digest_size=8).hexdigest()
@@ -205,6 +210,11 @@ class Run:
         selector = pafs.FileSelector(self.file(table), allow_not_found=True)
         found = [i.path for i in self.fs.get_file_info(selector) if i.type == pafs.FileType.File]
         return sorted(p for p in found if p.endswith(".parquet") and ".pending" not in p)
+
+    def pictures(self, folder: str) -> set[str]:
+        """Names of the JPEGs in RUN/<folder>."""
+        selector = pafs.FileSelector(self.file(folder), allow_not_found=True)
+        return {i.base_name for i in self.fs.get_file_info(selector) if i.base_name.endswith(".jpg")}
 
     def read_file(self, file: str, columns: Iterable[str] | None = None) -> pa.Table:
         """One file named by `files`, or some columns of it."""

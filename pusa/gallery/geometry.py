@@ -16,6 +16,7 @@ from pydantic import Field
 
 from pusa import photos
 from pusa.config import Config
+from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, detector, strongest, toned
 from pusa.segmentation.masks import crop_mask
 
 LENGTH = 128  # numbers in a descriptor
@@ -24,11 +25,11 @@ LENGTH = 128  # numbers in a descriptor
 class GeometryConfig(Config):
     """Settings of key points and their maps. Lengths in px are those of the crop scaled to `side`."""
 
-    side: int = Field(default=320, gt=0)  # px, longer side of the crop in which key points are sought
+    side: int = Field(default=SIDE, gt=0)  # px, longer side of the crop in which key points are sought
     keypoints: int = Field(default=300, gt=0)  # of a crop at most, the strongest inside the mask
-    clahe: float = 2.0  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
-    contrast: float = 0.005  # of a key point, least; SIFT's own default is 0.04: rings are faint
-    margin: int = 7  # px, width of the brush that takes the outline off the mask: an outline is no mark
+    clahe: float = CLAHE  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
+    contrast: float = CONTRAST  # of a key point, least
+    margin: int = MARGIN  # px, taken off the mask: an outline is no mark
     tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
     stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
 
@@ -36,11 +37,13 @@ class GeometryConfig(Config):
 @dataclass(frozen=True)
 class Features:
     """Key points of a crop: `points` (n, 2) float32 = x, y in px of the original photo; `descriptors` (n, 128) uint8,
-    SIFT's own; `side`: longer side of the crop box, px."""
+    SIFT's own; `side`: longer side of the crop box, px; `corner`: its x0, y0; `picture`: the crop, a small JPEG."""
 
     points: np.ndarray
     descriptors: np.ndarray
     side: float
+    corner: tuple[float, float] = (0.0, 0.0)
+    picture: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -68,25 +71,22 @@ def root_sift(descriptors: np.ndarray) -> np.ndarray:
 def features(instance: dict[str, Any], config: GeometryConfig) -> Features:
     """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop)."""
     x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
-    grey = cv2.cvtColor(photos.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
+    crop = photos.decode_jpeg(instance["crop"])
+    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     factor = config.side / max(grey.shape)
     size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
-    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    if config.clahe:
-        grey = cv2.createCLAHE(config.clahe, (8, 8)).apply(grey)
-    inside = None
-    if instance["mask"] is not None:
-        brush = np.ones((config.margin, config.margin), np.uint8)
-        inside = cv2.erode(crop_mask(instance["mask"], instance["crop_box"], size).astype(np.uint8), brush)
-    sift = cv2.SIFT.create(contrastThreshold=config.contrast)
-    # Not SIFT's own limit: it takes the strongest of the whole crop, and nearly all of them lie on the ground.
-    strongest = sorted(sift.detect(grey, inside), key=lambda k: -k.response)[: config.keypoints]
+    shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    picture = photos.encode_jpeg(cv2.resize(crop, size, interpolation=shrink), 80)
+    grey = cv2.resize(grey, size, interpolation=shrink)
+    grey = toned(grey, config.clahe)
+    inside = None if instance["mask"] is None else crop_mask(instance["mask"], instance["crop_box"], size)
+    found = strongest(grey, inside, config.keypoints, config.contrast, config.margin)
     side = max(x1 - x0, y1 - y0)
-    if not strongest:
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8), side)
-    found, descriptors = sift.compute(grey, strongest)
+    if not found:
+        return Features(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8), side, (x0, y0), picture)
+    found, descriptors = detector(config.contrast).compute(grey, found)
     points = np.array([k.pt for k in found], np.float32) * (side / config.side) + np.array((x0, y0), np.float32)
-    return Features(points.astype(np.float32), descriptors.astype(np.uint8), side)
+    return Features(points.astype(np.float32), descriptors.astype(np.uint8), side, (x0, y0), picture)
 
 
 def match(first: Features, second: Features, config: GeometryConfig) -> Match:
@@ -113,3 +113,22 @@ def match(first: Features, second: Features, config: GeometryConfig) -> Match:
         return NO_MATCH
     kept = inside[:, 0] > 0
     return Match(a[kept], b[kept], found)
+
+
+def draw(first: Features, second: Features, found: Match) -> np.ndarray:
+    """The two crops side by side, (H, W, 3) uint8 RGB, with a line for each pair of `found`."""
+    crops = [photos.decode_jpeg(f.picture) for f in (first, second)]
+    height, gap = max(c.shape[0] for c in crops), 12
+    canvas = np.full((height, crops[0].shape[1] + gap + crops[1].shape[1], 3), 245, np.uint8)
+    starts = ((0, (height - crops[0].shape[0]) // 2), (crops[0].shape[1] + gap, (height - crops[1].shape[0]) // 2))
+    ends = []
+    for crop, start, f, points in zip(crops, starts, (first, second), (found.first, found.second), strict=True):
+        canvas[start[1] : start[1] + crop.shape[0], start[0] : start[0] + crop.shape[1]] = crop
+        ends.append((points - f.corner) * (max(crop.shape[:2]) / f.side) + start)
+    for k, (a, b) in enumerate(zip(*(np.rint(16 * e).astype(int) for e in ends), strict=True)):
+        hue = np.array([[[180 * k // max(found.inliers, 1), 200, 255]]], np.uint8)
+        colour = tuple(int(v) for v in cv2.cvtColor(hue, cv2.COLOR_HSV2RGB)[0, 0])
+        cv2.line(canvas, a.tolist(), b.tolist(), colour, 1, cv2.LINE_AA, shift=4)
+        for end in (a, b):
+            cv2.circle(canvas, end.tolist(), 3 * 16, colour, 1, cv2.LINE_AA, shift=4)
+    return canvas

@@ -9,25 +9,42 @@ from datetime import timedelta
 from typing import TypeVar
 
 import lancedb
+from lancedb.table import Table
 
 from pusa.errors import UserError
 from pusa.gallery.journal import Key
 
 TRIES = 30  # of a write that another process's write came before
+PIECES = 50  # of a table, before they are joined
 
 T = TypeVar("T")
 
 
 def retried(write: Callable[[], T]) -> T:
-    """What `write` returns; tried again where other processes wrote to the same table in the meantime."""
+    """What `write` returns; tried again where other processes wrote to the same table in the meantime. Raises UserError
+    where it cannot be written, such as on a full disk: a write is whole or not at all."""
     for attempt in range(TRIES):
         try:
             return write()
-        except (OSError, RuntimeError, ValueError) as e:
+        except (OSError, RuntimeError) as e:
             if attempt == TRIES - 1 or "conflict" not in str(e).lower():
-                raise
+                raise UserError(
+                    f"Cannot write to the gallery: {first_line(e)} What was there is unharmed. Make room, or see "
+                    "whether the folder can be written to, and give the same command again."
+                ) from e
             time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))
     raise AssertionError("unreachable")
+
+
+def compact(table: Table) -> None:
+    """Joins the pieces of a table that many small writes left behind: each is opened at every read."""
+    if table.stats()["fragment_stats"]["num_fragments"] <= PIECES:  # type: ignore[index]  # a dict, whatever it says
+        return
+    try:
+        table.optimize()
+    except (OSError, RuntimeError, ValueError) as e:
+        if "conflict" not in str(e).lower():  # another process is at it
+            raise
 
 
 def conditions(keys: Sequence[Key]) -> list[str]:

@@ -1,22 +1,49 @@
-"""Exact search: the individuals whose encounters are nearest to a query by cosine distance (paper, "Fisher vector")."""
+"""Exact search: the individuals whose encounters are nearest to a query by cosine distance (paper, "Fisher vector"),
+and, where key points are compared, those with most evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from pusa.gallery.verify import Evidence
+from pusa.gallery.geometry import Features
+from pusa.gallery.verify import Verifier
 from pusa.records import CANDIDATES
 
-if TYPE_CHECKING:  # LanceDB and a process that starts Ray do not go well together
-    from pusa.gallery.store import Vectors
-
 BLOCK = 256  # vectors converted to float32 at once: 134 MB at 131,072 numbers
+
+
+Watch = Callable[[Sequence[Any]], Iterable[Any]]  # what goes through a sequence and shows how far it is
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a search needs of a gallery: its E encounters with a vector and a name, in order of their key."""
+
+    runs: list[str]
+    encounter_ids: list[str]
+    individuals: list[str]
+    fisher: np.ndarray  # (E, 2 K D) float16
+    about: pa.Table | None = None  # sequence_id, n_patches, taken_from
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """n queries held against I individuals, `names` (sorted). Of each pair, (n, I): `cost`, less is nearer, inf where
+    they were not compared; and of the encounter that stands for the individual, its nearest: `encounter`, its place
+    among those searched, `distance`, and from key points `score` and `inliers`, 0 where none were compared."""
+
+    names: list[str]
+    cost: np.ndarray
+    encounter: np.ndarray
+    distance: np.ndarray
+    score: np.ndarray | None = None
+    inliers: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -63,45 +90,68 @@ def by_individual(distance: np.ndarray, individuals: Sequence[str]) -> tuple[lis
     return names.tolist(), best, nearest
 
 
-def rank(
-    encounter_ids: Sequence[str],
+def compare(
     queries: np.ndarray,
     gallery: Vectors,
-    top: int = 5,
-    exclude: np.ndarray | None = None,
-    evidence: Sequence[Evidence] | None = None,
-) -> Ranking:
-    """The `top` nearest individuals of each query encounter; an individual is as near as its nearest encounter.
+    allowed: np.ndarray,
+    crops: Iterable[Sequence[Features]] = (),
+    verifier: Verifier | None = None,
+) -> Comparison:
+    """Holds queries, Fisher vectors (n, L), against the encounters of a gallery that they may be compared with,
+    `allowed` (n, E) bool.
 
-    `queries` is (n, L), the Fisher vectors of `encounter_ids`. `exclude` (n, E) bool marks gallery encounters that a
-    query must not be compared with, such as itself (see `same_encounter`). `evidence` of each query, from the
-    verification, goes before the distance (`Evidence.cost`). Among equal ones the name that sorts first leads. A query
-    gets fewer rows where fewer individuals are left.
+    With a `verifier` of the gallery's crops, evidence from the `crops` of each query goes before the distance, for the
+    individuals that are nearest by distance (`VerifyConfig.shortlist`). A vector of zeros is compared with nothing.
     """
-    if not len(queries) or not gallery.individuals:
-        return Ranking(CANDIDATES.empty_table(), np.zeros(0, np.intp))
-    distance = distances(queries, gallery.fisher)
-    cost = distance if evidence is None else np.stack(
-        [e.cost(d) for e, d in zip(evidence, distance, strict=True)]
-    )  # fmt: skip
-    if exclude is not None:
-        cost[exclude] = np.inf
+    cost = distances(queries, gallery.fisher)
+    distance = cost.copy()
+    cost[~allowed] = np.inf
+    cost[~queries.any(axis=1)] = cost[:, ~gallery.fisher.any(axis=1)] = np.inf
     names, best, nearest = by_individual(cost, gallery.individuals)
-    order = best.argsort(1, kind="stable")[:, :top]
-    query, place = np.nonzero(np.isfinite(np.take_along_axis(best, order, 1)))
-    chosen = order[query, place]
-    encounter = nearest[query, chosen]
+    if verifier is None:
+        return Comparison(names, best, nearest, np.take_along_axis(distance, nearest, 1))
+    owner = np.searchsorted(names, gallery.individuals)
+    score, inliers = np.zeros(cost.shape), np.zeros(cost.shape, int)
+    for i, own in enumerate(crops):
+        short = np.zeros(len(names), bool)
+        short[best[i].argsort(kind="stable")[: verifier.config.shortlist]] = True
+        compared = np.isfinite(cost[i])
+        found = verifier(own, compared & short[owner])
+        cost[i] = np.where(compared, found.cost(cost[i]), np.inf)
+        score[i], inliers[i] = found.score, found.inliers
+    names, best, nearest = by_individual(cost, gallery.individuals)
+    return Comparison(names, best, nearest, *(np.take_along_axis(x, nearest, 1) for x in (distance, score, inliers)))
+
+
+def rank(
+    encounter_ids: Sequence[str],
+    found: Comparison,
+    top: int = 5,
+    probability: np.ndarray | None = None,
+    new: np.ndarray | None = None,
+) -> Ranking:
+    """The `top` nearest individuals of each query encounter `encounter_ids` (n,).
+
+    With the `probability` (n, I) of each individual, and of being `new` (n,), the most probable ones. Among equal ones
+    the name that sorts first leads. A query gets fewer rows where fewer individuals could be compared.
+    """
+    cost = found.cost if probability is None else np.where(np.isfinite(found.cost), -probability, np.inf)
+    order = cost.argsort(1, kind="stable")[:, :top]
+    query, place = np.nonzero(np.isfinite(np.take_along_axis(cost, order, 1)))
+    chosen = query, order[query, place]
     columns = {
         "encounter_id": [encounter_ids[int(i)] for i in query],
         "rank": place + 1,
-        "individual": [names[i] for i in chosen],
-        "distance": distance[query, encounter],
+        "individual": [found.names[i] for i in chosen[1]],
+        "distance": found.distance[chosen],
     }
-    if evidence is not None:
-        columns["inliers"] = [int(evidence[int(i)].inliers[e]) for i, e in zip(query, encounter, strict=True)]
+    if found.inliers is not None:
+        columns["inliers"] = found.inliers[chosen]
+    if probability is not None and new is not None:
+        columns |= {"probability": probability[chosen], "new_probability": new[query]}
     empty = [None] * len(query)
     arrays = [pa.array(columns.get(f.name, empty), f.type) for f in CANDIDATES]
-    return Ranking(pa.table(arrays, schema=CANDIDATES), encounter)
+    return Ranking(pa.table(arrays, schema=CANDIDATES), found.encounter[chosen])
 
 
 def same_encounter(run: str, encounter_ids: Sequence[str], gallery: Vectors) -> np.ndarray:

@@ -13,33 +13,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lancedb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import journal, tables
+from pusa.gallery.calibration import Calibration
 from pusa.gallery.geometry import Features
 from pusa.gallery.journal import Catalogue, Decision, Key
-from pusa.gallery.lance import conditions, connect, first_line, retried, tables_of
+from pusa.gallery.lance import compact, conditions, connect, first_line, retried, tables_of
+from pusa.gallery.search import Vectors
 
 FORMAT = "3"
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """What a search needs of a gallery: its E encounters with a vector and a name, in order of their key."""
-
-    runs: list[str]
-    encounter_ids: list[str]
-    individuals: list[str]
-    fisher: np.ndarray  # (E, 2 K D) float16
 
 
 class Gallery:
@@ -50,7 +40,8 @@ class Gallery:
         self.encounters = database.open_table("encounters")
         self.crops = database.open_table("crops")
         self.journal = database.open_table("decisions")
-        about = database.open_table("about").to_arrow().to_pydict()
+        self._about = database.open_table("about")
+        about = self._about.to_arrow().to_pydict()
         self.about: dict[str, str] = dict(zip(about["key"], about["value"], strict=True))
 
     @staticmethod
@@ -136,6 +127,12 @@ class Gallery:
         if found := [row for key in keys for row in tables.crop_rows(*key, features.get(key[1], {}))]:
             self.crops.add(pa.Table.from_pylist(found, schema=tables.CROPS))
 
+    def copy_from(self, other: Gallery) -> None:
+        """Adds the crops and the journal of another gallery, whose encounters are enrolled here."""
+        for mine, theirs in ((self.crops, other.crops), (self.journal, other.journal)):
+            for batch in theirs.search().to_batches():
+                mine.add(pa.Table.from_batches([batch]))
+
     def decide(self, *decisions: Decision) -> list[Decision]:
         """Adds decisions to the journal, and returns them as they were written; one that is there already (same id)
         is passed over.
@@ -159,6 +156,7 @@ class Gallery:
         if decisions:
             rows = tables.decision_rows(decisions)
             retried(lambda: self.journal.add(rows))
+            compact(self.journal)
 
     def decisions(self) -> list[Decision]:
         """The journal, in order."""
@@ -168,6 +166,19 @@ class Gallery:
     def catalogue(self) -> Catalogue:
         """Which animal each encounter is, and all else that follows from the journal."""
         return journal.catalogue(self.decisions())
+
+    def keep_calibration(self, calibration: Calibration) -> None:
+        """Writes a calibration, in place of an earlier one."""
+        self.about["calibration"] = calibration.model_dump_json()
+        row = pa.table({"key": ["calibration"], "value": [self.about["calibration"]]}, schema=tables.ABOUT)
+        upsert = self._about.merge_insert("key").when_matched_update_all().when_not_matched_insert_all()
+        retried(lambda: upsert.execute(row))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """The calibration that was fitted to this gallery, if one was."""
+        kept = self.about.get("calibration")
+        return Calibration.model_validate_json(kept) if kept else None
 
     def keys(self, encounter_ids: Sequence[str], run: str | None = None) -> list[Key]:
         """The keys of encounters, of `run` or of whichever one run has them. Raises UserError where none has, or
@@ -220,16 +231,16 @@ class Gallery:
         given = columns.pop("individual", pa.nulls(len(rows), pa.string())).to_pylist()
         names = {key: name for key, name in zip(keys, given, strict=True) if name is not None}
         if "fisher" in columns:
-            columns["fisher"] = _fixed(columns["fisher"], length)
+            columns["fisher"] = tables.fixed(columns["fisher"], length)
         arrays = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(len(rows), f.type) for f in schema]
         return names, pa.table(arrays, schema=schema)
 
     def vectors(self) -> Vectors:
         """All encounters that can be found, read into memory: 256 KB each at 131,072 numbers."""
         names = self.catalogue().names
-        found = (
-            self.encounters.search().where("fisher IS NOT NULL").select(["run", "encounter_id", "fisher"]).to_arrow()
-        )
+        about = ["sequence_id", "n_patches", "taken_from"]
+        columns = ["run", "encounter_id", "fisher", *about]
+        found = self.encounters.search().where("fisher IS NOT NULL").select(columns).to_arrow()
         keys = list(zip(found["run"].to_pylist(), found["encounter_id"].to_pylist(), strict=True))
         # LanceDB returns rows in no promised order.
         order = sorted((i for i, key in enumerate(keys) if key in names), key=keys.__getitem__)
@@ -243,7 +254,8 @@ class Gallery:
             fisher[at[at >= 0]] = rows[at >= 0]
             begin += len(chunk)
         mine = [keys[i] for i in order]
-        return Vectors([r for r, _ in mine], [e for _, e in mine], [names[key] for key in mine], fisher)
+        described = found.select(about).take(pa.array(order, pa.int64()))
+        return Vectors([r for r, _ in mine], [e for _, e in mine], [names[key] for key in mine], fisher, described)
 
     def thumbnail(self, individual: str) -> bytes | None:
         """A JPEG of an individual, from its encounter with the most patches; None where it has no picture."""
@@ -280,15 +292,3 @@ def _named(names: Mapping[Key, str], known: Catalogue) -> list[Decision]:
         Decision("same" if name in known.known else "new", tuple(keys), name, reason="enrolled with this name")
         for name, keys in wanted.items()
     ]
-
-
-def _fixed(fisher: pa.Array, length: int) -> pa.Array:
-    """Fisher vectors as fixed-size lists; null stays null. Raises UserError for another length or NaN."""
-    lengths = pc.unique(pc.list_value_length(fisher)).drop_null().to_pylist()
-    if lengths not in ([], [length]):
-        raise UserError(
-            f"Expected Fisher vectors of {length} numbers, got {lengths}: they were made with another codebook."
-        )
-    if not np.isfinite(fisher.flatten().to_numpy(zero_copy_only=False)).all():
-        raise UserError("A Fisher vector holds NaN or infinity: process its photos again, and report it if it stays.")
-    return fisher.cast(pa.list_(pa.float16(), length))

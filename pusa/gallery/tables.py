@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from pusa.errors import UserError
 from pusa.gallery.geometry import LENGTH, Features
 from pusa.gallery.journal import Decision
 
@@ -39,6 +41,8 @@ CROPS = pa.schema(
         "encounter_id": pa.string(),
         "instance_id": pa.string(),
         "side": pa.float32(),  # see `geometry.Features`
+        "corner": pa.list_(pa.float32(), 2),
+        "picture": pa.binary(),
         "points": pa.list_(pa.float32()),  # x, y, x, y, ...
         "descriptors": pa.binary(),  # 128 bytes a point
     }
@@ -87,8 +91,8 @@ def decisions_of(rows: pa.Table) -> list[Decision]:
 def crop_rows(run: str, encounter_id: str, features: Mapping[str, Features]) -> list[dict[str, Any]]:
     """The key points of an encounter's crops, by instance_id, as rows of CROPS."""
     return [
-        {"run": run, "encounter_id": encounter_id, "instance_id": i, "side": f.side, "points": f.points.ravel(),
-         "descriptors": f.descriptors.tobytes()}
+        {"run": run, "encounter_id": encounter_id, "instance_id": i, "side": f.side, "corner": f.corner,
+         "picture": f.picture, "points": f.points.ravel(), "descriptors": f.descriptors.tobytes()}
         for i, f in features.items()
     ]  # fmt: skip
 
@@ -100,6 +104,20 @@ def features_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Features]:
             np.array(row["points"], np.float32).reshape(-1, 2),
             np.frombuffer(row["descriptors"], np.uint8).reshape(-1, LENGTH),
             row["side"],
+            tuple(row["corner"]),
+            row["picture"],
         )
         for row in sorted(rows, key=lambda row: row["instance_id"])
     }
+
+
+def fixed(fisher: pa.Array, length: int) -> pa.Array:
+    """Fisher vectors as fixed-size lists; null stays null. Raises UserError for another length or NaN."""
+    lengths = pc.unique(pc.list_value_length(fisher)).drop_null().to_pylist()
+    if lengths not in ([], [length]):
+        raise UserError(
+            f"Expected Fisher vectors of {length} numbers, got {lengths}: they were made with another codebook."
+        )
+    if not np.isfinite(fisher.flatten().to_numpy(zero_copy_only=False)).all():
+        raise UserError("A Fisher vector holds NaN or infinity: process its photos again, and report it if it stays.")
+    return fisher.cast(pa.list_(pa.float16(), length))

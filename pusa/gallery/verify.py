@@ -15,9 +15,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from pusa.config import Config
+from pusa.config import Config, has_bfloat16
 from pusa.gallery import geometry
-from pusa.gallery.geometry import Features, GeometryConfig
+from pusa.gallery.geometry import Features, GeometryConfig, Match
+
+BLOCK = 4096  # descriptors of a gallery compared at once: with all of a query's it stays in the cache
+SPARE = 4  # neighbours more than wanted that are kept until all are compared again
 
 Item = TypeVar("Item")
 
@@ -67,9 +70,7 @@ class Verifier:
         """Evidence for each of the `compared` (E,) bool encounters from the crops of a query; of others 0."""
         found = Evidence(np.zeros(len(compared)), np.zeros(len(compared), int))
         rows = np.flatnonzero(compared[self.encounter][self.owner])
-        descriptors, owner = torch.from_numpy(geometry.root_sift(self.descriptors[rows])), self.owner[rows]
-        for crop in query:
-            votes = self.votes(crop, descriptors, owner)
+        for crop, votes in zip(query, self.votes(query, rows), strict=True):
             inliers = np.zeros(len(votes), int)
             for k in np.argsort(-votes, kind="stable")[: self.config.maps]:
                 if votes[k] > 0:
@@ -78,17 +79,47 @@ class Verifier:
             np.maximum.at(found.inliers, self.encounter, inliers)
         return found
 
-    @torch.inference_mode()
-    def votes(self, crop: Features, descriptors: torch.Tensor, owner: np.ndarray) -> np.ndarray:
-        """Votes (crops,) of the key points of a crop, among `descriptors` (n, 128) of the crops `owner` (n,)."""
-        result = np.zeros(len(self.crops))
-        neighbours = min(self.config.neighbours, len(descriptors) - 1)
-        if neighbours < 1 or not len(crop.points):
+    def best_pair(self, query: Sequence[Features], encounter: int) -> tuple[Features, Features, Match]:
+        """The pair of crops of a query and of an encounter of the gallery with most inliers, the first of equals."""
+        mine = [self.crops[k] for k in np.flatnonzero(self.encounter == encounter)]
+        pairs = [(a, b, geometry.match(a, b, self.config.geometry)) for a in query for b in mine]
+        return max(pairs, key=lambda pair: pair[2].inliers)
+
+    def votes(self, query: Sequence[Features], rows: np.ndarray) -> list[np.ndarray]:
+        """Votes (crops,) of the key points of each crop of a query, among the gallery's descriptors `rows` (n,)."""
+        result = [np.zeros(len(self.crops)) for _ in query]
+        neighbours = min(self.config.neighbours, len(rows) - 1)
+        sizes = [len(crop.points) for crop in query]
+        if neighbours < 1 or not sum(sizes):
             return result
-        similarity, place = (torch.from_numpy(geometry.root_sift(crop.descriptors)) @ descriptors.T).topk(
-            neighbours + 1, dim=1
-        )
+        descriptors = geometry.root_sift(np.concatenate([crop.descriptors for crop in query]))
+        similarity, place = self._nearest(descriptors, rows, neighbours + 1)
         # Squared distances of vectors of length 1; the last one is the background's.
-        gain = 2 * (similarity[:, :-1] - similarity[:, -1:]).numpy()
-        np.add.at(result, owner[place[:, :-1].numpy()], gain)
+        gain = 2 * (similarity[:, :-1] - similarity[:, -1:])
+        begin = 0
+        for votes, size in zip(result, sizes, strict=True):
+            part = slice(begin, begin + size)
+            np.add.at(votes, self.owner[rows[place[part, :-1]]], gain[part])
+            begin += size
         return result
+
+    @torch.inference_mode()
+    def _nearest(self, queries: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities and places in `rows` (m, k) of the k descriptors nearest to each of (m, 128), nearest first.
+
+        Block by block, since all similarities would be too many to keep, and in bfloat16 where the processor computes
+        in it, several times faster; a few more than k are kept, and compared again in full precision.
+        """
+        kind = torch.bfloat16 if has_bfloat16(torch.device("cpu")) else torch.float32
+        x = torch.from_numpy(queries).to(kind)
+        best = torch.zeros(len(x), 0)
+        place = torch.zeros(len(x), 0, dtype=torch.long)
+        for start in range(0, len(rows), BLOCK):
+            block = torch.from_numpy(geometry.root_sift(self.descriptors[rows[start : start + BLOCK]])).to(kind)
+            similarity, found = (x @ block.T).float().topk(min(k + SPARE, len(block)), dim=1)
+            best, place = torch.cat([best, similarity], 1), torch.cat([place, found + start], 1)
+            best, order = best.topk(min(k + SPARE, best.shape[1]), dim=1)
+            place = place.gather(1, order)
+        kept = geometry.root_sift(self.descriptors[rows[place.numpy().ravel()]]).reshape(*place.shape, -1)
+        exact, order = torch.from_numpy(np.einsum("md,mkd->mk", queries, kept)).topk(k, dim=1)
+        return exact.numpy(), place.gather(1, order).numpy()

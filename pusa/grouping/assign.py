@@ -39,7 +39,7 @@ class GroupingConfig(Config):
     # greedy: the paper's. optimal: its step 3 as the cheapest one-to-one assignment. open: an instance may start a new
     # group. agglomerative: the nearest groups are joined, two instances of one photo never. The last two do not need an
     # animal to be in the fullest photo
-    method: Literal["greedy", "optimal", "open", "agglomerative"] = "greedy"
+    method: Literal["greedy", "optimal", "open", "agglomerative"] = "agglomerative"
     # Of open and agglomerative: the mean distance from which on groups stay apart, as a share of the distance between
     # strangers: the median over pairs of one photo, which are two animals for certain. So it holds for any descriptor
     threshold: float = Field(default=0.88, gt=0)
@@ -47,7 +47,7 @@ class GroupingConfig(Config):
     strangers: float = Field(default=1.35, gt=0)
     # Added to the distance of instances whose boxes lie a box's size apart or more, in proportion where they lie
     # nearer: animals on land move little. 0: descriptors alone, as in the paper
-    position: float = Field(default=0.0, ge=0)
+    position: float = Field(default=0.3, ge=0)
 
 
 def group(

@@ -17,11 +17,11 @@ from pusa.grouping.assign import GroupingConfig, group
 # An assignment; None: chance
 METHODS: dict[str, GroupingConfig | None] = {
     "chance": None,
-    "greedy (the paper's)": GroupingConfig(method="greedy"),
-    "optimal": GroupingConfig(method="optimal"),
-    "open": GroupingConfig(method="open"),
-    "agglomerative": GroupingConfig(method="agglomerative"),
-    "agglomerative, position": GroupingConfig(method="agglomerative", position=0.3),
+    "greedy (the paper's)": GroupingConfig(method="greedy", position=0),
+    "optimal": GroupingConfig(method="optimal", position=0),
+    "open": GroupingConfig(method="open", position=0),
+    "agglomerative": GroupingConfig(method="agglomerative", position=0),
+    "agglomerative, position": GroupingConfig(),
 }
 
 

@@ -18,8 +18,8 @@ from pydantic import Field
 from skimage.morphology import skeletonize
 from torch import nn
 
+from pusa import keypoints, records, weights
 from pusa import photos as photo_files
-from pusa import records, weights
 from pusa.config import Config, device_and_dtype, set_threads
 from pusa.pattern import patches, unet
 from pusa.pattern.patches import PatchConfig
@@ -27,6 +27,7 @@ from pusa.pattern.quality import Quality, signs_of
 from pusa.segmentation.masks import crop_mask
 
 PUBLIC_THRESHOLD = 0.6  # of the extractor for Saimaa seals
+KEYPOINTS = 300  # of a crop that are sought, where patches lie around them
 ALIGN = 64  # px: the shorter side is padded to a multiple, so that crops of like shape share a batch
 
 
@@ -224,7 +225,10 @@ class PatternExtractor:
         boxes = np.zeros((0, 4))
         if reason is None:
             normalised, _ = normalise_thickness(pattern, self.config)
-            _, boxes = patches.extract(normalised, self.config.patches)
+            points = keypoints.points_in(grey, inside, KEYPOINTS) if self.config.patches.at == "keypoints" else None
+            _, boxes = patches.extract(normalised, self.config.patches, points)
+            if not len(boxes):  # nothing stands out on a dim picture: then anywhere
+                _, boxes = patches.extract(normalised, self.config.patches)
             boxes = patches.to_photo(boxes, normalised.shape[::-1], instance["crop_box"])
             reason = None if len(boxes) else "pattern too sparse"
         return {

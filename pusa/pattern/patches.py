@@ -1,4 +1,4 @@
-"""Patches of a pattern: squares on a regular grid over the pattern with lines of normal thickness.
+"""Patches of a pattern: squares on a regular grid, or around key points, of the pattern with lines of normal thickness.
 
 The pattern of an instance is stored on the pixels of its crop box, whatever its size; its patches are cut from that
 pattern resized so that its lines are 2 px thick. The boxes of the patches, in photo pixels, say everything: `cut` finds
@@ -6,6 +6,8 @@ the resized pattern and the grid again from them, exactly, so the embedding need
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,7 +20,11 @@ SIZE = 64  # px, of a patch; the networks that read patches are made for it
 class PatchConfig(Config):
     """Settings of the patches."""
 
-    stride: int = 16  # px between neighbours on the normalised pattern; 64 = no overlap. 32 makes a quarter of the work
+    # grid: as in the paper. keypoints: around those of the grey crop, where its marks are, whatever the animal's pose
+    at: Literal["grid", "keypoints"] = "keypoints"
+    stride: int = 16  # of the grid: px between neighbours on the normalised pattern; 64 = no overlap
+    most: int = 200  # patches around key points of a crop, the strongest
+    apart: int = 6  # px between two of them, at least, along one of the axes
     min_white: float = 0.10  # patches with a smaller share of white pixels are dropped; 0 keeps all
 
 
@@ -50,11 +56,29 @@ def enough_white(patches: np.ndarray, min_white: float) -> np.ndarray:
     return patches.reshape(len(patches), -1).mean(axis=1) >= min_white
 
 
-def extract(pattern: np.ndarray, config: PatchConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Patches (n, 64, 64) bool of a normalised pattern (H, W) bool, and their boxes (n, 4) int64 in its pixels."""
-    boxes = grid(pattern.shape, config.stride)
+def around(points: np.ndarray, shape: tuple[int, int], apart: int) -> np.ndarray:
+    """Boxes (n, 4) int64 on a picture of `shape` (h, w) around points (m, 2), x and y in its pixels, less those nearer
+    than `apart` to an earlier one. A box that would reach over the edge is moved inside."""
+    chosen: list[np.ndarray] = []
+    for point in points:
+        if all(np.abs(point - other).max() >= apart for other in chosen):
+            chosen.append(point)
+    middles = np.array(chosen).reshape(-1, 2)
+    corners = np.rint(middles - SIZE / 2).astype(np.int64).clip(0, np.maximum(np.array(shape[::-1]) - SIZE, 0))
+    return np.hstack((corners, corners + SIZE))
+
+
+def extract(
+    pattern: np.ndarray, config: PatchConfig, points: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patches (n, 64, 64) bool of a normalised pattern (H, W) bool, and their boxes (n, 4) int64 in its pixels: on the
+    grid, or around `points` (m, 2), x and y in shares of its width and height, the most important first."""
+    if points is None:
+        boxes = grid(pattern.shape, config.stride)
+    else:
+        boxes = around(points * np.array(pattern.shape[::-1]), pattern.shape, config.apart)
     patches = windows(pattern, boxes)
-    keep = enough_white(patches, config.min_white)
+    keep = np.flatnonzero(enough_white(patches, config.min_white))[: None if points is None else config.most]
     return patches[keep], boxes[keep]
 
 

@@ -58,7 +58,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """One encounter as the page shows it. A candidate is a row of `records.CANDIDATES` and its `picture`."""
+    """One encounter as the page shows it. A candidate is a row of `records.CANDIDATES`, its `picture`, and the name of
+    the picture of its `match` in RUN/matches, or None."""
 
     id: str
     when: str | None
@@ -81,6 +82,7 @@ class Dealer:
         self.run = run
         self.file_of = file_of
         self.candidates = candidates
+        self.matches = run.pictures("matches")
         self.places = {d["deployment_id"]: d["place"] for d in run.read("deployments").to_pylist()}
         self.face = lru_cache(maxsize=1024)(lambda individual: face(thumbnail(individual)))
 
@@ -108,7 +110,9 @@ class Dealer:
         ranked: dict[str, list[dict[str, Any]]] = {i: [] for i in ids.to_pylist()}
         rows = self.candidates.filter(pc.is_in(self.candidates["encounter_id"], value_set=ids.combine_chunks()))
         for row in rows.sort_by("rank").to_pylist():
-            ranked[row["encounter_id"]].append(row | {"picture": self.face(row["individual"])})
+            name = records.match_name(row["encounter_id"], row["individual"])
+            more = {"picture": self.face(row["individual"]), "match": name if name in self.matches else None}
+            ranked[row["encounter_id"]].append(row | more)
         return ranked
 
     def pictures(self, ids: Sequence[str]) -> dict[str, Picture]:

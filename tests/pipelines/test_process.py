@@ -27,12 +27,16 @@ from pipelines.process import (
     stop_if_systematic,
     verify,
 )
+from pipelines.rebuild import rebuild
 from pipelines.write import PhotoWriter
 from pusa import records
 from pusa.config import load_config
 from pusa.embedding.embed import PatchEmbedder
 from pusa.encounters import EncounterConfig
 from pusa.errors import UserError
+from pusa.fisher.codebook import Codebook
+from pusa.gallery.journal import Decision
+from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
 from pusa.grouping.descriptor import Describer
 from pusa.pattern.extract import PatternExtractor
@@ -254,6 +258,50 @@ def test_enrol_and_identify(finished, archive, tmp_path):
     assert {(c["encounter_id"], c["rank"]) for c in verified} == {(c["encounter_id"], c["rank"]) for c in candidates}
     assert min(c["distance"] for c in verified) > 1e-4
     assert all(c["inliers"] is not None for c in verified)
+    # Calibrated: what is left of 1 belongs to individuals further down.
+    total: dict[str, float] = {}
+    for c in verified:
+        total[c["encounter_id"]] = total.get(c["encounter_id"], c["new_probability"]) + c["probability"]
+    assert all(0 < p < 1.001 for p in total.values())
+
+
+def test_a_gallery_made_anew(finished, archive, tmp_path):
+    """The same codebook: the same vectors, but for an encounter of which a crop was taken out. Names stay."""
+    truth, uri = str(archive / "truth" / "instances.json"), str(tmp_path / "gallery")
+    enroll(finished, uri, encounter_names(finished, truth))
+    old = Gallery.open(uri)
+    before = old.vectors()
+    rows = finished.read("encounters", ["encounter_id", "instance_ids"]).to_pylist()
+    has_patches = {
+        i["instance_id"] for batch in finished.batches("photos") for nested in records.instances(batch) for i in nested
+        if i["patch_boxes"]
+    }  # fmt: skip
+    e, out = next((r["encounter_id"], i) for r in rows if len(r["instance_ids"]) > 1 and r["encounter_id"] in
+                  before.encounter_ids for i in r["instance_ids"] if i in has_patches)  # fmt: skip
+    old.decide(Decision("other_animal", ((finished.key, e),), instance_id=out))
+    counts = rebuild(old, str(tmp_path / "new"), Codebook.load("starter/codebook"), "starter/embedding")
+    assert counts["without_run"] == 0
+    new = Gallery.open(str(tmp_path / "new"))
+    assert new.decisions() == old.decisions()
+    after = new.vectors()
+    assert (after.encounter_ids, after.individuals) == (before.encounter_ids, before.individuals)
+    keys = list(zip(after.runs, after.encounter_ids, strict=True))
+    assert [len(f) for f in new.features(keys)] == [len(f) for f in old.features(keys)]
+    apart = 1 - (after.fisher.astype(float) * before.fisher.astype(float)).sum(axis=1)
+    for encounter_id, distance in zip(after.encounter_ids, apart, strict=True):
+        assert (distance > 0.01) == (encounter_id == e), (encounter_id, distance)
+
+
+def test_a_gallery_made_anew_without_its_run(finished, archive, tmp_path):
+    """Encounters stay, with their names, but cannot be found."""
+    run = Run(shutil.copytree(finished.path, tmp_path / "run"))
+    enroll(run, str(tmp_path / "gallery"), encounter_names(run, str(archive / "truth" / "instances.json")))
+    shutil.rmtree(run.path)
+    old = Gallery.open(str(tmp_path / "gallery"))
+    counts = rebuild(old, str(tmp_path / "new"), Codebook.load("starter/codebook"), "starter/embedding")
+    new = Gallery.open(str(tmp_path / "new"))
+    assert counts["without_run"] == counts["without_vector"] == counts["encounters"] == old.counts()["encounters"]
+    assert new.catalogue().names == old.catalogue().names
 
 
 def test_evaluation_measures_every_stage(finished, archive):

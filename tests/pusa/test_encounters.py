@@ -20,7 +20,8 @@ def instance(name, angle, patches=0):
     rng = np.random.default_rng(sum(map(ord, name)))
     vectors = rng.normal(size=(patches, 512)).astype(np.float16)
     descriptor = np.array([np.cos(angle), np.sin(angle)], np.float16)
-    return records.new_instance(name, descriptor=descriptor, embeddings=vectors.ravel() if patches else None)
+    embeddings = vectors.ravel() if patches else None
+    return records.new_instance(name, box=[0, 0, 10, 10], descriptor=descriptor, embeddings=embeddings)
 
 
 def photo(name, minute, *found, **fields):

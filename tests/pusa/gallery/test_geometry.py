@@ -74,3 +74,18 @@ def test_root_sift_by_hand():
 def test_a_map_needs_four_points():
     few = Features(np.zeros((3, 2), np.float32), np.eye(3, 128, dtype=np.uint8), 100)
     assert match(few, few, CONFIG) is geometry.NO_MATCH
+
+
+def test_lines_join_what_matches(marks, instance):
+    """The same crop at two places of two photos: every line is level and as long as the pictures are apart."""
+    first = features(instance(marks(0), corner=(1000, 500), scale=2), CONFIG)
+    second = features(instance(marks(0), corner=(40, 20)), CONFIG)
+    found = match(first, second, CONFIG)
+    picture = geometry.draw(first, second, found)
+    assert picture.shape == (200, 320 + 12 + 320, 3)
+    plain = geometry.draw(first, second, geometry.NO_MATCH)
+    drawn = np.abs(picture.astype(int) - plain).sum(axis=2) > 60
+    assert drawn[:, 320:332].any()
+    rows = np.flatnonzero(drawn[:, 320:332].any(axis=1))
+    expected = found.second[:, 1] - 20
+    assert all(np.abs(expected - row).min() < 2 for row in rows)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from pusa import records
 from pusa.gallery import search
-from pusa.gallery.search import by_individual, distances, rank, same_encounter
-from pusa.gallery.store import Vectors
-from pusa.gallery.verify import Evidence
+from pusa.gallery.search import Vectors, by_individual, compare, distances, same_encounter
+from pusa.gallery.verify import Evidence, VerifyConfig
 
 
 def gallery(*encounters: tuple[str, list[float]]) -> Vectors:
@@ -20,8 +19,14 @@ def gallery(*encounters: tuple[str, list[float]]) -> Vectors:
         ["r"] * len(encounters),
         [f"g{i}" for i in range(len(encounters))],
         [name for name, _ in encounters],
-        np.array([v for _, v in encounters], np.float16),
+        np.array([v for _, v in encounters], np.float16).reshape(-1, 2),
     )
+
+
+def rank(ids, queries, known, top=5, exclude=None, **more):
+    """The ranking of what a comparison with all of the gallery, or all but `exclude`, finds."""
+    allowed = np.ones((len(queries), len(known.individuals)), bool) if exclude is None else ~exclude
+    return search.rank(ids, compare(queries, known, allowed, **more), top)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,17 @@ def test_evidence_goes_before_the_distance():
     known = gallery(("Aino", [1, 0]), ("Bo", [0, 1]), ("Bo", [1, 1]), ("Cia", [-1, 0]), ("Dora", [1, 0.1]))
     evidence = Evidence(np.array([0, 0.5, 0.2, 3.0, 9.0]), np.array([0, 0, 4, 20, 50]))
     itself = np.array([[False, False, False, False, True]])
-    found = rank(["q"], np.array([[1.0, 0.0]]), known, exclude=itself, evidence=[evidence])
+    asked = []
+
+    class Found:
+        config = VerifyConfig()
+
+        def __call__(self, crops, compared):
+            asked.append((crops, compared.tolist()))
+            return evidence
+
+    found = rank(["q"], np.array([[1.0, 0.0]]), known, exclude=itself, crops=[["crop"]], verifier=Found())
+    assert asked == [(["crop"], [True, True, True, True, False])]
     assert [(r["individual"], r["inliers"]) for r in found.candidates.to_pylist()] == [
         ("Cia", 20),
         ("Bo", 0),
@@ -112,3 +127,36 @@ def test_evidence_goes_before_the_distance():
     # Each with the distance of the encounter that names it, not of the nearest one.
     assert found.candidates["distance"].to_pylist() == pytest.approx([2, 1, 0], abs=1e-6)
     assert found.nearest.tolist() == [3, 1, 0]
+
+
+def test_only_the_shortlist_is_verified():
+    """Of three individuals the two nearest ones, with all their encounters."""
+    known = gallery(("Bo", [1, 1]), ("Aino", [1, 0]), ("Cia", [-1, 0]), ("Bo", [-1, 0]))
+    asked = []
+
+    class Found:
+        config = VerifyConfig(shortlist=2)
+
+        def __call__(self, crops, compared):
+            asked.append(compared.tolist())
+            return Evidence(np.array([1.0, 0, 0, 2.0]), np.array([4, 0, 0, 9]))
+
+    found = compare(np.array([[1.0, 0.0]]), known, np.ones((1, 4), bool), [["crop"]], Found())
+    assert asked == [[True, True, False, True]]
+    assert found.names == ["Aino", "Bo", "Cia"]
+    assert (found.encounter.tolist(), found.inliers.tolist()) == ([[1, 3, 2]], [[0, 9, 0]])
+
+
+def test_the_most_probable_ones_first():
+    known = gallery(("Aino", [1, 0]), ("Bo", [0, 1]))
+    found = compare(np.array([[1.0, 0.1]]), known, np.ones((1, 2), bool))
+    rows = search.rank(["q"], found, 5, np.array([[0.2, 0.5]]), np.array([0.3])).candidates.to_pylist()
+    assert [(r["individual"], r["probability"], r["new_probability"]) for r in rows] == [
+        ("Bo", pytest.approx(0.5), pytest.approx(0.3)), ("Aino", pytest.approx(0.2), pytest.approx(0.3)),
+    ]  # fmt: skip
+
+
+def test_a_vector_of_zeros_is_compared_with_nothing():
+    known = gallery(("Aino", [1, 0]), ("Bo", [0, 0]))
+    found = compare(np.array([[1.0, 0.0], [0.0, 0.0]]), known, np.ones((2, 2), bool))
+    assert np.isfinite(found.cost).tolist() == [[True, False], [False, False]]

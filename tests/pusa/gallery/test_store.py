@@ -169,7 +169,13 @@ def test_an_unsaved_codebook_makes_no_gallery(tmp_path):
 def test_key_points_come_back_and_are_replaced(gallery):
     def crop(n: int) -> Features:
         rng = np.random.default_rng(n)
-        return Features(rng.random((n, 2)).astype(np.float32), rng.integers(0, 256, (n, 128), np.uint8), float(n))
+        return Features(
+            rng.random((n, 2)).astype(np.float32),
+            rng.integers(0, 256, (n, 128), np.uint8),
+            float(n),
+            (float(n), 2.0),
+            b"jpeg",
+        )
 
     one, two = {"encounter_id": "a'b#0", "fisher": vector(1)}, {"encounter_id": "c#0", "fisher": vector(2)}
     gallery.enroll(rows(one, two), {"a'b#0": {"1": crop(3), "2": crop(0), "3": crop(5)}, "c#0": {"1": crop(2)}})
@@ -179,7 +185,7 @@ def test_key_points_come_back_and_are_replaced(gallery):
     for n, f in ((4, found[0][0]), (3, found[2][0]), (5, found[2][2])):
         np.testing.assert_array_equal(f.points, crop(n).points)
         np.testing.assert_array_equal(f.descriptors, crop(n).descriptors)
-        assert f.side == n
+        assert (f.side, f.corner, f.picture) == (n, (n, 2.0), b"jpeg")
 
 
 def test_a_crop_of_another_animal_is_not_compared(gallery):
@@ -267,6 +273,6 @@ def test_a_conflict_is_tried_again_and_other_errors_are_not():
 
     assert retried(lambda: write(RuntimeError("lance error: Commit conflict for version 7"))) == 3
     calls.clear()
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match="No space left on device What was there is unharmed"):
         retried(lambda: write(OSError("No space left on device")))
     assert len(calls) == 1

@@ -81,8 +81,10 @@ def test_descriptors_of_different_length():
 
 
 def test_config_chooses_the_method():
-    assert group(CROSSED, GroupingConfig()) == greedy(CROSSED)
+    assert group(CROSSED, GroupingConfig(method="greedy")) == greedy(CROSSED)
     assert group(CROSSED, GroupingConfig(method="optimal")) == optimal(CROSSED)
+    wide = GroupingConfig(threshold=1e6)
+    assert group(CROSSED, wide) == agglomerative(CROSSED, 1e6 * (wide.strangers + wide.position))
 
 
 @st.composite

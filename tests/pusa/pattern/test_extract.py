@@ -21,7 +21,7 @@ PLAIN = PatternConfig(
     closing=0,
     speck=0,
     line_thickness=2,
-    patches=PatchConfig(stride=32),
+    patches=PatchConfig(at="grid", stride=32),
     device="cpu",
 )
 

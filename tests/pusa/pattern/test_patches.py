@@ -97,3 +97,23 @@ def test_cut_finds_the_very_patches_again(width, height, scale, seed):
 
 def test_cut_of_nothing():
     assert patches.cut(np.zeros((9, 9), bool), np.zeros((0, 4)), np.array([0, 0, 9, 9])).shape == (0, 64, 64)
+
+
+def test_around_points_by_hand():
+    # 100 x 200 px. The second point is 5 px from the first along both axes: left out; the third is 6 away along one.
+    # The fourth lies at the corner: its box is moved inside.
+    points = np.array([(100, 50), (105, 55), (106, 50), (198, 2)])
+    expected = [(68, 18, 132, 82), (74, 18, 138, 82), (136, 0, 200, 64)]
+    assert patches.around(points, (100, 200), 6).tolist() == [list(box) for box in expected]
+    assert patches.around(points[:0], (100, 200), 6).shape == (0, 4)
+    assert patches.around(points[:1], (20, 30), 6).tolist() == [[0, 0, 64, 64]]  # smaller than a patch
+
+
+def test_patches_around_points_are_the_first_with_enough_white():
+    pattern = np.zeros((100, 200), bool)
+    pattern[:, :100] = True
+    points = np.array([(0.9, 0.5), (0.3, 0.5), (0.2, 0.5), (0.25, 0.8)])  # the first lies where nothing is white
+    config = patches.PatchConfig(at="keypoints", most=2)
+    found, boxes = patches.extract(pattern, config, points)
+    assert boxes.tolist() == [[28, 18, 92, 82], [8, 18, 72, 82]]
+    assert found.all()

@@ -1,0 +1,130 @@
+"""Calibration of a gallery's answers on its own encounters, and how good its open-set answers are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from pusa import ranking
+from pusa.gallery import openset, search
+from pusa.gallery.calibration import Calibration, Cases
+from pusa.gallery.openset import Answers
+from pusa.gallery.search import Watch
+from pusa.gallery.store import Gallery
+from pusa.gallery.verify import Verifier, VerifyConfig
+
+SHARES = (0.25, 0.5, 0.75)  # of the individuals that are taken out of the gallery
+
+
+@dataclass(frozen=True)
+class Known:
+    """The E encounters of a gallery that have a name and a vector; arrays (E,), and `verifier` of their crops."""
+
+    vectors: search.Vectors
+    individual: np.ndarray
+    sequence: np.ndarray
+    patches: np.ndarray
+    taken: np.ndarray  # datetime64, NaT where unknown
+    crops: list[list]
+    verifier: Verifier | None
+
+    @classmethod
+    def of(cls, gallery: Gallery, verification: VerifyConfig | None) -> Known:
+        vectors = gallery.vectors()
+        about = vectors.about or pa.table({})
+        keys = list(zip(vectors.runs, vectors.encounter_ids, strict=True))
+        crops = gallery.features(keys) if verification else []
+        sequence = [f"{r}\0{s or e}" for (r, e), s in zip(keys, about["sequence_id"].to_pylist(), strict=True)]
+        return cls(
+            vectors, np.array(vectors.individuals, object), np.array(sequence, object),
+            np.array([n or 0 for n in about["n_patches"].to_pylist()], float),
+            about["taken_from"].to_numpy(zero_copy_only=False).astype("datetime64[ms]"),
+            crops, Verifier(crops, verification) if verification else None,
+        )  # fmt: skip
+
+    def cases(self, queries: np.ndarray, allowed: np.ndarray, watch: Watch = iter) -> Cases:
+        """Queries (E,) bool against the encounters `allowed` (E, E) bool, less those that can be compared with none.
+        A query's individual is in the gallery where one of its encounters is allowed. `watch`: shows the progress."""
+        rows = np.flatnonzero(queries & self.vectors.fisher.any(axis=1))
+        crops = [self.crops[i] for i in rows] if self.verifier else []
+        found = search.compare(self.vectors.fisher[rows], self.vectors, allowed[rows], watch(crops), self.verifier)
+        compared = np.isfinite(found.cost).any(axis=1)
+        found = search.Comparison(
+            found.names,
+            *(None if x is None else x[compared] for x in
+              (found.cost, found.encounter, found.distance, found.score, found.inliers)),  # type: ignore[arg-type]
+        )  # fmt: skip
+        rows = rows[compared]
+        column = np.searchsorted(found.names, self.individual[rows].astype(str))
+        there = np.isfinite(found.cost[np.arange(len(rows)), column])
+        return Cases(found, self.patches[rows], np.where(there, column, -1), self.individual[rows].astype(str))
+
+    @property
+    def other(self) -> np.ndarray:
+        """Which encounters (E, E) are of different sequences."""
+        return self.sequence[:, None] != self.sequence
+
+    @property
+    def same(self) -> np.ndarray:
+        """Which encounters (E, E) show the same individual."""
+        return self.individual[:, None] == self.individual
+
+    @property
+    def findable(self) -> np.ndarray:
+        """Encounters (E,) of animals that another sequence shows, too."""
+        return (self.other & self.same).any(axis=1)
+
+
+def cases_of(gallery: Gallery, verification: VerifyConfig | None, watch: Watch = iter) -> list[Cases]:
+    """What a calibration is fitted to: each encounter of an animal that several sequences show, asked twice, with its
+    individual in the gallery and without it; never against its own sequence."""
+    known = Known.of(gallery, verification)
+    every = (known.other, known.other & ~known.same)
+    return [known.cases(known.findable, allowed, watch) for allowed in every]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the evaluation: which split, its `openset.figures`, and the answers behind them."""
+
+    split: str
+    figures: dict[str, float]
+    answers: Answers
+
+
+def evaluate(
+    gallery: Gallery,
+    calibration: Calibration,
+    verification: VerifyConfig | None,
+    tolerated: float = 0.05,
+    new_share: float = 0.5,
+    seed: int = 0,
+    watch: Watch = iter,
+) -> tuple[dict[int, tuple[float, float, float]], list[Row]]:
+    """Closed-set top-n with intervals, and the open-set figures: each encounter asked with and without its individual;
+    with a share of all individuals out of the gallery; and what came later in time against what was there before."""
+    known = Known.of(gallery, verification)
+    closed = known.cases(known.findable, known.other, watch)
+    ranks = ranking.ranks(closed.found.cost, closed.true)
+    tops = {n: openset.top(ranks, n, closed.animal) for n in (1, 5)}
+    threshold = calibration.threshold(tolerated)
+
+    def row(split: str, *parts: Cases) -> Row:
+        every = [Answers.of(*calibration.probabilities(p.found, p.patches, new_share), p.true, p.animal) for p in parts]
+        a = Answers(*(np.concatenate([getattr(e, name) for e in every]) for name in Answers.__dataclass_fields__))
+        return Row(split, openset.figures(a, threshold), a)
+
+    rows = [row("with and without", closed, known.cases(known.findable, known.other & ~known.same, watch))]
+    names = np.unique(known.individual.astype(str))
+    for share in SHARES:
+        out = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
+        inside = ~np.isin(known.individual.astype(str), out)
+        rows.append(row(f"{share:.0%} unknown", known.cases(known.findable, known.other & inside, watch)))
+    dated = ~np.isnat(known.taken)
+    if dated.any():
+        middle = np.sort(known.taken[dated])[dated.sum() // 2]
+        later = dated & (known.taken >= middle)
+        rows.append(row("later in time", known.cases(later, known.other & (dated & ~later)[None, :], watch)))
+    return tops, rows

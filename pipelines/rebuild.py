@@ -1,0 +1,94 @@
+"""A gallery made anew: the same encounters, crops and decisions, with vectors of another codebook or patch network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from pusa import records, weights
+from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder, patches_of
+from pusa.embedding.network import DIMENSIONS
+from pusa.errors import UserError
+from pusa.fisher.codebook import Codebook
+from pusa.fisher.encode import fisher_vectors
+from pusa.gallery.journal import Key
+from pusa.gallery.store import Gallery
+from pusa.records import Run
+
+FIELDS = ("instance_id", "crop", "crop_box", "mask", "pattern", "patch_boxes", "embeddings")
+
+
+def rebuild(
+    old: Gallery, uri: str, codebook: Codebook, embedding: str, report: Callable[[str], None] = lambda run: None
+) -> dict[str, int]:
+    """Writes the gallery `uri`: what `old` has, its vectors encoded by `codebook`, less crops that were taken out.
+
+    Patches come from the runs behind the gallery; they are embedded again by the weights `embedding` where the run's
+    embeddings are not those that the codebook was fitted to. An encounter whose run is gone stays without a vector, and
+    is counted. `report` is told each run before it is read. Raises UserError where a run's patterns were made by other
+    weights than the codebook's, or `uri` is a gallery already.
+    """
+    rows = old.encounters.search().to_arrow().drop_columns(["fisher"])
+    keys = list(zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True))
+    out = old.catalogue().crops
+    runs = {name: Run(name) for name in dict.fromkeys(run for run, _ in keys)}
+    readers = {name: _embedder(run, codebook, embedding) for name, run in runs.items() if run.exists()}
+    found: dict[Key, np.ndarray] = {}
+    for name, embedder in readers.items():
+        report(name)
+        wanted = {e for run, e in keys if run == name}
+        for encounter_id, patches in _patches(runs[name], wanted, embedder, out):
+            found[name, encounter_id] = patches
+    counts = Counter(encounters=len(keys), without_run=sum(run not in readers for run, _ in keys))
+    counts["without_vector"] = 0
+    new = Gallery.create(uri, codebook)
+    for part in np.array_split(np.arange(len(keys)), max(1, len(keys) // 256)):
+        own = [found.get(keys[i], np.zeros((0, len(codebook.center)), np.float16)) for i in part]
+        vectors = fisher_vectors(codebook, own).astype(np.float16)
+        fisher = [v if len(p) else None for v, p in zip(vectors, own, strict=True)]
+        counts["without_vector"] += sum(v is None for v in fisher)
+        some = rows.take(pa.array(part))
+        n_patches = [len(p) if keys[i][0] in readers else n for i, p, n in
+                     zip(part, own, some["n_patches"].to_pylist(), strict=True)]  # fmt: skip
+        some = some.drop_columns(["n_patches"]).append_column("n_patches", pa.array(n_patches, pa.int32()))
+        new.enroll(some.append_column("fisher", pa.array(fisher, pa.list_(pa.float16()))))
+    new.copy_from(old)
+    return dict(counts)
+
+
+def _embedder(run: Run, codebook: Codebook, embedding: str) -> PatchEmbedder | None:
+    """What embeds a run's patches for a codebook; None where its embeddings can be taken as they are."""
+    used = run.finished_manifest()["weights"]
+    stored = used.get("embedding") == codebook.made_with.get("embedding")
+    used = used if stored else used | {"embedding": weights.digest(weights.find(embedding))}
+    try:
+        codebook.check(used)
+    except UserError as e:
+        raise UserError(f"{run.uri} cannot be encoded again. {e}") from e
+    return None if stored else PatchEmbedder(EmbeddingConfig(weights=embedding))
+
+
+def _patches(
+    run: Run, wanted: set[str], embedder: PatchEmbedder | None, out: dict[Key, set[str]]
+) -> Iterable[tuple[str, np.ndarray]]:
+    """The patch embeddings (T, C) float16 of the `wanted` encounters of a run, less the crops taken `out`."""
+    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
+    members: dict[str, Sequence[str]] = {
+        e: [i for i in ids if i not in out.get((run.key, e), ())]
+        for e, ids in zip(*encounters.values(), strict=True)
+        if e in wanted
+    }
+    owner = {i: e for e, ids in members.items() for i in ids}
+    vectors: dict[str, list[np.ndarray]] = {e: [] for e in members}
+    fields = [f"instances.list.element.{name}" for name in (FIELDS if embedder else ("instance_id", "embeddings"))]
+    for batch in run.batches("photos", fields):
+        mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in owner]
+        for instance in (i for i in mine if i["patch_boxes" if embedder else "embeddings"] is not None):
+            x = embedder.embed(patches_of(instance)) if embedder else instance["embeddings"]
+            vectors[owner[instance["instance_id"]]].append(x.astype(np.float16).reshape(-1, DIMENSIONS))
+    for e, parts in vectors.items():
+        if parts:
+            yield e, np.concatenate(parts)
