@@ -103,11 +103,12 @@ def evaluate(
     seed: int = 0,
     watch: Watch = iter,
 ) -> tuple[dict[int, tuple[float, float, float]], list[Row]]:
-    """Closed-set top-n with intervals, and the open-set figures: each encounter asked with and without its individual;
+    """Closed-set top-n by probability with intervals, and the open-set figures: each encounter asked with and without its individual;
     with a share of all individuals out of the gallery; and what came later in time against what was there before."""
     known = Known.of(gallery, verification)
     closed = known.cases(known.findable, known.other, watch)
-    ranks = ranking.ranks(closed.found.cost, closed.true)
+    shares, _ = calibration.probabilities(closed.found, closed.patches, new_share)
+    ranks = ranking.ranks(np.where(np.isfinite(closed.found.cost), -shares, np.inf), closed.true)
     tops = {n: openset.top(ranks, n, closed.animal) for n in (1, 5)}
     threshold = calibration.threshold(tolerated)
 
