@@ -104,7 +104,8 @@ def evaluate(
     watch: Watch = iter,
 ) -> tuple[dict[int, tuple[float, float, float]], list[Row]]:
     """Closed-set top-n by probability with intervals, and the open-set figures: each encounter asked with and without
-    its individual; with a share of all individuals out of the gallery; and what came later in time against what was there before."""
+    its individual; with a share of all individuals out of the gallery; and what came later in time against what was
+    there before."""
     known = Known.of(gallery, verification)
     closed = known.cases(known.findable, known.other, watch)
     shares, _ = calibration.probabilities(closed.found, closed.patches, new_share)
