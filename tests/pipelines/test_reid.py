@@ -39,7 +39,8 @@ def folder(tmp_path, monkeypatch):
     words = (book.center + book.mixture.means @ book.axes.T).numpy()  # embeddings that the codebook knows
     for k, name in enumerate(("Anna", "Bert", "Cora", None)):
         marks = np.kron(rng.integers(0, 2, (20, 20)) * 160 + 40, np.ones((8, 8))).astype(np.uint8)
-        of_animal[name] = marks, words[12 * k : 12 * k + 12], rng.standard_normal(32)
+        patches = words[12 * k : 12 * k + 12] + rng.normal(0, 0.02, (12, words.shape[1]))  # VLAD sees what is off them
+        of_animal[name] = marks, patches, rng.standard_normal(32)
     whole = masks.encode(np.ones((SIDE, SIDE), bool))
     rows, encounters, images, annotations = [], {}, [], []
     for n, (path, sequence, name, database) in enumerate(PHOTOS):
