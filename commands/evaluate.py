@@ -39,8 +39,6 @@ def sightings(
     config: Annotated[Path | None, typer.Option(help="YAML with settings of the key points.")] = None,
 ) -> None:
     """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
-    import numpy as np
-
     from pipelines.evaluate import evaluate_sightings
     from pusa import ranking
     from pusa.config import load_config
@@ -53,8 +51,7 @@ def sightings(
     for level, queries in found.items():
         figures |= {f"queries {level}": len(queries.ranks), f"dropped {level} (no true match)": queries.dropped}
         for n in (1, 2, 3, 4, 5):
-            share = ranking.top_n(queries.ranks, n)
-            low, high = ranking.bootstrap_interval(ranking.hits(queries.ranks, n), np.random.default_rng(0))
+            share, low, high = ranking.top_n_interval(queries.ranks, n)
             figures[f"top-{n} {level}"] = f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     _print(f"{run} against {truth}", figures)
 
@@ -128,11 +125,9 @@ def gallery(
     from pusa.gallery.calibration import Calibration
     from pusa.gallery.store import Gallery
     from pusa.gallery.verify import VerifyConfig
-    from pusa.weights import STARTER_DIR
 
     opened = Gallery.open(gallery)
-    own = None if calibration else opened.calibration
-    used = own or Calibration.load(calibration or STARTER_DIR / "calibration.json")
+    used = Calibration.load(calibration) if calibration else opened.calibration or Calibration.starter()
     tops, rows = evaluate(opened, used, VerifyConfig(), tolerated, watch=lambda crops: track(crops, "comparing"))
     threshold = used.threshold(tolerated)
     console = Console(width=150, highlight=False)

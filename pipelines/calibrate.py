@@ -51,12 +51,7 @@ class Known:
         crops = [self.crops[i] for i in rows] if self.verifier else []
         found = search.compare(self.vectors.fisher[rows], self.vectors, allowed[rows], watch(crops), self.verifier)
         compared = np.isfinite(found.cost).any(axis=1)
-        found = search.Comparison(
-            found.names,
-            *(None if x is None else x[compared] for x in
-              (found.cost, found.encounter, found.distance, found.score, found.inliers)),  # type: ignore[arg-type]
-        )  # fmt: skip
-        rows = rows[compared]
+        found, rows = found.of(compared), rows[compared]
         column = np.searchsorted(found.names, self.individual[rows].astype(str))
         there = np.isfinite(found.cost[np.arange(len(rows)), column])
         return Cases(found, self.patches[rows], np.where(there, column, -1), self.individual[rows].astype(str))
@@ -110,7 +105,7 @@ def evaluate(
     closed = known.cases(known.findable, known.other, watch)
     shares, _ = calibration.probabilities(closed.found, closed.patches, new_share)
     ranks = ranking.ranks(np.where(np.isfinite(closed.found.cost), -shares, np.inf), closed.true)
-    tops = {n: openset.top(ranks, n, closed.animal) for n in (1, 5)}
+    tops = {n: ranking.top_n_interval(ranks, n, closed.animal) for n in (1, 5)}
     threshold = calibration.threshold(tolerated)
 
     def row(split: str, *parts: Cases) -> Row:

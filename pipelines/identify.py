@@ -23,7 +23,6 @@ from pusa.gallery.search import Vectors, Watch
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.records import Run
-from pusa.weights import STARTER_DIR
 
 THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
 DRAWN = 2  # candidates of an encounter whose matching points are drawn
@@ -157,7 +156,7 @@ def identify(
     vectors = gallery.vectors()
     mine = of_encounters(run, verification) if verification else {}
     verifier = verifier_of(gallery, vectors, verification) if verification else None
-    calibration = gallery.calibration or Calibration.load(STARTER_DIR / "calibration.json")
+    calibration = gallery.calibration or Calibration.starter()
     run.clear("candidates")
     run.clear("matches")
     counts: dict[str, Any] = {

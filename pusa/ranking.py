@@ -35,6 +35,12 @@ def hits(ranks: np.ndarray, n: int) -> np.ndarray:
     return (ranks != NOT_RANKED) & (ranks <= n)
 
 
+def top_n_interval(ranks: np.ndarray, n: int, clusters: np.ndarray | None = None) -> tuple[float, float, float]:
+    """`top_n` and its 95 % interval: queries, or whole `clusters` of them, are drawn anew."""
+    found = hits(ranks, n)
+    return float(found.mean()), *bootstrap_interval(found, np.random.default_rng(0), clusters)
+
+
 def average_precision(distance: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Average precision (n,) of each query over the gallery's encounters; mAP is its mean over queries.
 

@@ -59,8 +59,7 @@ class Result:
 
     def top(self, n: int) -> tuple[float, float, float]:
         """Share of the queries whose individual is among the first n, and its 95 % interval: groups are resampled."""
-        hits = ranking.hits(self.ranks, n)
-        return float(hits.mean()), *ranking.bootstrap_interval(hits, np.random.default_rng(0), self.clusters)
+        return ranking.top_n_interval(self.ranks, n, self.clusters)
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,16 @@ def digest(path: Path) -> str:
         raise UserError(f"Cannot read {path}: {e.strerror}.") from e
 
 
+def digest_of_starter(path: Path) -> str:
+    """SHA-256 of a file in `weights/`, as hex. Raises UserError where it differs from the one in index.json."""
+    sha, expected = digest(path), json.loads((STARTER_DIR / "index.json").read_text()).get(path.stem)
+    if expected != sha:
+        raise UserError(
+            f"{path} is damaged (SHA-256 {sha[:12]}, expected {str(expected)[:12]}). Check the file out again."
+        )
+    return sha
+
+
 def load(name: str, kind: str) -> Weights:
     """Loads weights of one `kind` ("segmentation", "pattern", "embedding", "codebook", "whitening", "age"), or a set of
     artificial "patches"; floating-point tensors come as float32.
@@ -69,13 +79,7 @@ def load(name: str, kind: str) -> Weights:
     Raises UserError where the file is missing, damaged, of another kind, or (starter weights) differs from its hash.
     """
     path = find(name)
-    sha = digest(path)
-    if name.startswith("starter/"):
-        expected = json.loads((STARTER_DIR / "index.json").read_text()).get(path.stem)
-        if expected != sha:
-            raise UserError(
-                f"{path} is damaged (SHA-256 {sha[:12]}, expected {str(expected)[:12]}). Check the file out again."
-            )
+    sha = digest_of_starter(path) if name.startswith("starter/") else digest(path)
     try:
         with safe_open(path, framework="pt") as f:
             header = json.loads((f.metadata() or {}).get("pusa", "null"))

@@ -23,6 +23,7 @@ from scipy.special import logsumexp
 from pusa.config import Config
 from pusa.errors import UserError
 from pusa.gallery.search import Comparison
+from pusa.weights import STARTER_DIR, digest_of_starter
 
 RIDGE = 0.5  # of the squared weights, a standard normal prior: keeps them finite where a sign divides perfectly
 SPREAD = 0.01  # of distances, at least: a few that are equal by chance are no measure
@@ -71,6 +72,13 @@ class Calibration(Config):
     def save(self, path: Path) -> None:
         """Writes it as JSON."""
         path.write_text(self.model_dump_json(indent=1))
+
+    @classmethod
+    def starter(cls) -> Calibration:
+        """The one for galleries that have none of their own."""
+        path = STARTER_DIR / "calibration.json"
+        digest_of_starter(path)
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: Path) -> Calibration:

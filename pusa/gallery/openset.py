@@ -10,8 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from pusa import ranking
-
 BINS = 10  # of equally many answers
 
 
@@ -103,9 +101,3 @@ def draw(a: Answers, path: str) -> None:
     axes.set_ylim(0, 1)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
-
-
-def top(ranks: np.ndarray, n: int, animal: np.ndarray) -> tuple[float, float, float]:
-    """Share of queries whose individual is among the first n, and its 95 % interval; animals are drawn anew."""
-    hits = ranking.hits(ranks, n)
-    return float(hits.mean()), *ranking.bootstrap_interval(hits, np.random.default_rng(0), animal)

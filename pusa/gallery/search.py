@@ -45,6 +45,11 @@ class Comparison:
     score: np.ndarray | None = None
     inliers: np.ndarray | None = None
 
+    def of(self, queries: np.ndarray) -> Comparison:
+        """The same of some queries only, (n,) bool."""
+        arrays = (self.cost, self.encounter, self.distance, self.score, self.inliers)
+        return Comparison(self.names, *(None if x is None else x[queries] for x in arrays))  # type: ignore[arg-type]
+
 
 @dataclass(frozen=True)
 class Ranking:

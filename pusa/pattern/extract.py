@@ -227,7 +227,7 @@ class PatternExtractor:
             normalised, _ = normalise_thickness(pattern, self.config)
             points = keypoints.points_in(grey, inside, KEYPOINTS) if self.config.patches.at == "keypoints" else None
             _, boxes = patches.extract(normalised, self.config.patches, points)
-            if not len(boxes):  # nothing stands out on a dim picture: then anywhere
+            if points is not None and not len(boxes):  # nothing stands out on a dim picture: then anywhere
                 _, boxes = patches.extract(normalised, self.config.patches)
             boxes = patches.to_photo(boxes, normalised.shape[::-1], instance["crop_box"])
             reason = None if len(boxes) else "pattern too sparse"

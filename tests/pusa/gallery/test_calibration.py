@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pusa.errors import UserError
+from pusa.gallery import calibration
 from pusa.gallery.calibration import Calibration, Cases, fit, signs
 from pusa.gallery.search import Comparison
+from pusa.weights import STARTER_DIR
 
 LAW = Calibration(score=1.0, inliers=0.5, nearness=0.7, new=0.5, patches=0.3, queries=0)
 
@@ -151,3 +153,13 @@ def test_saved_and_loaded(tmp_path):
         Calibration.load(tmp_path / "bad.json")
     with pytest.raises(UserError, match="Cannot read"):
         Calibration.load(tmp_path / "gone.json")
+
+
+def test_a_damaged_starter_is_refused(tmp_path, monkeypatch):
+    assert Calibration.starter().queries == 280
+    for name in ("index.json", "calibration.json"):
+        (tmp_path / name).write_bytes((STARTER_DIR / name).read_bytes())
+    (tmp_path / "calibration.json").write_text((tmp_path / "calibration.json").read_text().replace("true", "false", 1))
+    monkeypatch.setattr(calibration, "STARTER_DIR", tmp_path)
+    with pytest.raises(UserError, match="is damaged"):
+        Calibration.starter()
