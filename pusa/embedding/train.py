@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from pydantic import Field
-from pytorch_metric_learning.losses import NTXentLoss, SphereFaceLoss, TripletMarginLoss
+from pytorch_metric_learning.losses import SphereFaceLoss, TripletMarginLoss
 from pytorch_metric_learning.miners import TripletMarginMiner
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -76,6 +76,17 @@ class SphereFace(SphereFaceLoss):
     def modify_cosine_of_target_classes(self, cosine_of_target_classes: Tensor) -> Tensor:
         full = super().modify_cosine_of_target_classes(cosine_of_target_classes)
         return self.share * full + (1 - self.share) * cosine_of_target_classes
+
+
+def nt_xent(vectors: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """NT-Xent (Chen 2020) of vectors (B, d) of length 1: the mean over all pairs of one class, of labels (B,), each
+    against what is not of it. The library's holds B^3 numbers, 500 MB at a batch of 512, which a GPU wants."""
+    similarity = vectors @ vectors.T / temperature
+    same = labels[:, None] == labels
+    others = similarity.masked_fill(same, -1e4).logsumexp(dim=1)
+    pairs = same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    losses = torch.logaddexp(similarity, others[:, None]) - similarity
+    return losses[pairs].sum() / pairs.sum().clamp(min=1)
 
 
 class Places(Protocol):
@@ -194,7 +205,6 @@ class EmbeddingTask(Task[EmbeddingTraining]):
             weights.load_into(self.network, stored)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sphereface = SphereFace(len(self.places), DIMENSIONS, margin=config.margin, scale=config.scale)
-        self.contrastive = NTXentLoss(config.temperature)
         self.triplet = TripletMarginLoss(config.triplet_margin)
         self.miner = TripletMarginMiner(config.triplet_margin, type_of_triplets="semihard")
         self.modules = nn.ModuleDict({"network": self.network, "sphereface": self.sphereface})
@@ -217,7 +227,7 @@ class EmbeddingTask(Task[EmbeddingTraining]):
             vectors = self.network(x)
         labels = labels.to(self.device)
         if progress < config.pretraining:
-            return {"loss": self.contrastive(vectors, labels)}
+            return {"loss": nt_xent(vectors, labels, config.temperature)}
         if config.loss == "triplet":
             return {"loss": self.triplet(vectors, labels, self.miner(vectors, labels))}
         if not self.modules.get_buffer("centred"):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from pytorch_metric_learning.losses import NTXentLoss
 
 from pusa import weights
 from pusa.embedding import train
@@ -58,6 +59,25 @@ def test_margin_sets_in_gradually():
         loss.share = share
         found = loss.modify_cosine_of_target_classes(cosine).float()
         torch.testing.assert_close(found, share * psi + (1 - share) * cosine)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0, 0, 1, 1, 2, 2],  # pairs, as in a training batch
+        [0, 0, 0, 1, 1, 2],  # a class of three, and one without a pair
+        [0, 1, 2, 3, 4, 5],  # no pair: nothing to learn
+    ],
+)
+def test_nt_xent_is_the_library_s(labels):
+    start = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    ours, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
+    mine = train.nt_xent(torch.nn.functional.normalize(ours, dim=1), torch.tensor(labels), 0.07)
+    reference = NTXentLoss(0.07)(theirs, torch.tensor(labels))
+    torch.testing.assert_close(mine, reference)
+    mine.backward()
+    reference.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
 
 
 def test_loop_learns_reports_and_saves(tmp_path):
