@@ -29,6 +29,7 @@ from pusa.config import Config
 from pusa.errors import UserError
 
 NEVER = 1e3  # a distance beyond all, times N^2 of them
+USUAL_PAIRS = 10  # that the usual distance between strangers weighs as much as
 
 Choose = Callable[[NDArray[np.float64]], NDArray[np.intp]]
 
@@ -42,8 +43,8 @@ class GroupingConfig(Config):
     method: Literal["greedy", "optimal", "open", "agglomerative"] = "agglomerative"
     # Of open and agglomerative: the mean distance from which on groups stay apart, as a share of the distance between
     # strangers: the median over pairs of one photo, which are two animals for certain. So it holds for any descriptor
-    threshold: float = Field(default=0.88, gt=0)
-    # That distance between descriptors, for sequences with fewer than 3 such pairs: 0.95 without whitening
+    threshold: float = Field(default=0.84, gt=0)
+    # That distance between descriptors, as one usually finds it (0.95 without whitening); it weighs as much as 10 pairs
     strangers: float = Field(default=1.35, gt=0)
     # Added to the distance of instances whose boxes lie a box's size apart or more, in proportion where they lie
     # nearer: animals on land move little. 0: descriptors alone, as in the paper
@@ -60,9 +61,8 @@ def group(
         apart = config.position * displacement(np.concatenate([np.reshape(b, (-1, 4)) for b in boxes]))
     if config.method in ("greedy", "optimal"):
         return {"greedy": greedy, "optimal": optimal}[config.method](photos, apart)
-    known = within_photos(photos, apart)
     usual = config.strangers + (config.position if apart is not None else 0)
-    threshold = config.threshold * (float(np.median(known)) if len(known) >= 3 else usual)
+    threshold = config.threshold * between_strangers(within_photos(photos, apart), usual)
     return {"open": open_, "agglomerative": agglomerative}[config.method](photos, threshold, apart)
 
 
@@ -75,6 +75,13 @@ def within_photos(photos: Sequence[np.ndarray], apart: NDArray[np.float64] | Non
         found.append(distance if apart is None else distance + apart[begin + first, begin + second])
         begin += len(p)
     return np.concatenate(found)
+
+
+def between_strangers(known: NDArray[np.float64], usual: float) -> float:
+    """The distance between two animals: the median of the `known` ones, drawn to the `usual` one where they are few. A
+    seal detected twice in its photo is no pair of strangers, and without others it would set the measure alone."""
+    median = float(np.median(known)) if len(known) else 0.0
+    return (len(known) * median + USUAL_PAIRS * usual) / (len(known) + USUAL_PAIRS)
 
 
 def displacement(boxes: np.ndarray) -> NDArray[np.float64]:

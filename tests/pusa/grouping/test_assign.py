@@ -11,6 +11,7 @@ from pusa.errors import UserError
 from pusa.grouping.assign import (
     GroupingConfig,
     agglomerative,
+    between_strangers,
     displacement,
     greedy,
     group,
@@ -73,6 +74,19 @@ def test_small_cases(photos, expected):
 def test_descriptors_that_are_not_finite(bad):
     with pytest.raises(UserError, match="NaN or infinity"):
         greedy([photo(1, 2), photo(bad)])
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ([], 1.5),  # nothing known: the usual distance
+        ([0.2], 15.2 / 11),  # one pair, perhaps of one animal: it counts as one of eleven
+        ([1.0] * 10, 1.25),  # as many as the usual distance weighs: in the middle
+        ([1.0] * 990, 1.005),  # many: their median
+    ],
+)
+def test_few_pairs_of_strangers_count_little(known, expected):
+    assert between_strangers(np.array(known), 1.5) == pytest.approx(expected)
 
 
 def test_descriptors_of_different_length():
@@ -173,11 +187,11 @@ def test_the_threshold_is_a_share_of_the_distance_between_strangers():
     photos = [photo(0, 10), photo(0.5, 12.5), photo(0, 30), photo(6), photo(41)]
     np.testing.assert_allclose(within_photos(photos), [10, 12, 30])
     for share in (0.1, 0.9):
-        config = GroupingConfig(method="agglomerative", threshold=share)
+        config = GroupingConfig(method="agglomerative", threshold=share, strangers=12)
         assert group(photos, config) == agglomerative(photos, 12 * share)
-    # Two pairs are too few to go by.
-    config = GroupingConfig(method="agglomerative", threshold=0.5, strangers=4)
-    assert group(photos[:2], config) == agglomerative(photos[:2], 2)
+    # The usual distance weighs as ten pairs: (3 x 12 + 10 x 25) / 13 = 22.
+    config = GroupingConfig(method="agglomerative", threshold=0.5, strangers=25)
+    assert group(photos, config) == agglomerative(photos, 11)
 
 
 @settings(deadline=None)
