@@ -10,7 +10,7 @@ import typer
 app = typer.Typer(help="Measure a run against the truth.", no_args_is_help=True)
 
 RunFolder = Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")]
-Verify = Annotated[bool, typer.Option(help="Measure identification with key points, too.")]
+Verify = Annotated[bool, typer.Option(help="Measure identification with patches and key points, one by one, too.")]
 Truth = Annotated[str, typer.Option(help="COCO file with masks and `identity`; paths relative to the archive.")]
 
 
@@ -36,7 +36,7 @@ def sightings(
     truth: Truth,
     codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
     verify: Verify = True,
-    config: Annotated[Path | None, typer.Option(help="YAML with settings of the key points.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the verification.")] = None,
 ) -> None:
     """Re-identification by photo and by sighting, left and right apart: archives of one animal a photo."""
     from pipelines.evaluate import evaluate_sightings

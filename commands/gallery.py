@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import getpass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -60,7 +61,10 @@ def enroll(
 
 
 @app.command()
-def calibrate(gallery: Where) -> None:
+def calibrate(
+    gallery: Where,
+    out: Annotated[Path | None, typer.Option(help="Write it to a file (.json), too.")] = None,
+) -> None:
     """Fit the probabilities of `pusa identify` to this gallery's own animals, seen in several sequences."""
     from rich.console import Console
     from rich.progress import track
@@ -74,6 +78,8 @@ def calibrate(gallery: Where) -> None:
     cases = cases_of(opened, VerifyConfig(), lambda crops: track(crops, "comparing"))
     found = fit(cases).model_copy(update={"source": f"{len(cases[0].true)} encounters of the gallery {gallery} itself"})
     opened.keep_calibration(found)
+    if out:
+        found.save(out)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Fitted to {len(cases[0].true)} encounters, each asked with its individual and without it.")
     for tolerated in (0.01, 0.05, 0.1):

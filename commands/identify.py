@@ -11,7 +11,9 @@ def identify(
     run: Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")],
     gallery: Annotated[str, typer.Option(help="Folder of the gallery: local, s3:// or gs://.")],
     top: Annotated[int, typer.Option(min=1, help="Candidates of each encounter.")] = 5,
-    verify: Annotated[bool, typer.Option(help="Compare key points of the nearest ones' pictures, too.")] = True,
+    verify: Annotated[
+        bool, typer.Option(help="Compare patches and key points of the nearest ones' pictures, too.")
+    ] = True,
     new_share: Annotated[
         float, typer.Option(min=0.001, max=0.999, help="Of the encounters, how many you expect to be new animals.")
     ] = 0.5,

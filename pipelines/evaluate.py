@@ -137,11 +137,15 @@ def leave_one_out(
     result |= _tops("top", search.compare(queries, vectors, allowed), true, tops)
     if verification is None:
         return result
-    crops = of_encounters(run, verification, set(ids))
+    crops = of_encounters(run, verification, _codebook(run), set(ids))
     mine = [list(crops[i].values()) for i in ids]
     asked = [mine[i] for i in np.flatnonzero(findable)]
     found = search.compare(queries, vectors, allowed, asked, Verifier(mine, verification))
     return result | _tops("verified_top", found, true, tops)
+
+
+def _codebook(run: Run) -> Codebook:
+    return Codebook.load(run.manifest()["config"]["encounters"]["codebook"])
 
 
 def _vectors(fisher: pa.ChunkedArray) -> np.ndarray:
@@ -183,7 +187,7 @@ def identification(
     result |= _tops("top", search.compare(mine, vectors, allowed), true, tops)
     if verification is None or not len(ids):
         return result
-    crops = of_encounters(run, verification, set(ids))
+    crops = of_encounters(run, verification, _codebook(run), set(ids))
     asked = [list(crops[i].values()) for i in ids]
     found = search.compare(mine, vectors, allowed, asked, verifier_of(gallery, vectors, verification))
     return result | _tops("verified_top", found, true, tops)
@@ -228,7 +232,7 @@ def evaluate_sightings(
     }
     if verification is None:
         return result
-    points = features(run, {row[4] for row in rows}, verification)
+    points = features(run, {row[4] for row in rows}, verification, book)
     verifier = Verifier([[points[row[4]]] for row in rows], verification)
     compared = (side[:, None] == side) & (sighting[:, None] != sighting)
     cost = np.stack([

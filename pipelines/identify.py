@@ -90,7 +90,7 @@ def enroll(
     counts["enrolled"] = 0
     if rows:
         every = pa.concat_tables(rows)
-        crops = of_encounters(run, VerifyConfig(), set(every["encounter_id"].to_pylist()))
+        crops = of_encounters(run, VerifyConfig(), codebook, set(every["encounter_id"].to_pylist()))
         counts["enrolled"] = gallery.enroll(every, crops)
     return {**counts, **gallery.counts()}
 
@@ -145,7 +145,7 @@ def identify(
 ) -> dict[str, Any]:
     """Writes RUN/candidates: the `top` nearest individuals of every encounter that has a pattern.
 
-    An encounter that is enrolled itself is not compared with itself. `verification`: key points of the nearest ones'
+    An encounter that is enrolled itself is not compared with itself. `verification`: points of the nearest ones'
     crops are compared, too, and candidates get probabilities, by the gallery's own calibration or the starter's;
     `new_share`: of the encounters that are asked, how many are expected to be new. `watch`: shows the progress. Raises
     UserError where run and gallery do not belong to the same codebook.
@@ -154,7 +154,8 @@ def identify(
     gallery = Gallery.open(gallery_uri)
     gallery.check(manifest["weights"].get("codebook", "none"))
     vectors = gallery.vectors()
-    mine = of_encounters(run, verification) if verification else {}
+    codebook = Codebook.load(manifest["config"]["encounters"]["codebook"])
+    mine = of_encounters(run, verification, codebook) if verification else {}
     verifier = verifier_of(gallery, vectors, verification) if verification else None
     calibration = gallery.calibration or Calibration.starter()
     run.clear("candidates")

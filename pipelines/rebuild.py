@@ -1,4 +1,4 @@
-"""A gallery made anew: the same encounters, crops and decisions, with vectors of another codebook or patch network."""
+"""A gallery made anew: the same encounters, key points and decisions, with vectors of another codebook or network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from pusa.embedding.network import DIMENSIONS
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
+from pusa.gallery.crops import patches_of as projected
+from pusa.gallery.geometry import Points
 from pusa.gallery.journal import Key
 from pusa.gallery.store import Gallery
 from pusa.records import Run
@@ -36,17 +38,21 @@ def rebuild(
     out = old.catalogue().crops
     runs = {name: Run(name) for name in dict.fromkeys(run for run, _ in keys)}
     readers = {name: _embedder(run, codebook, embedding) for name, run in runs.items() if run.exists()}
-    found: dict[Key, np.ndarray] = {}
+    found: dict[Key, list[np.ndarray]] = {}
+    points: dict[tuple[str, str, str], Points] = {}
     for name, embedder in readers.items():
         report(name)
         wanted = {e for run, e in keys if run == name}
-        for encounter_id, patches in _patches(runs[name], wanted, embedder, out):
-            found[name, encounter_id] = patches
+        for encounter_id, instance_id, boxes, patches in _patches(runs[name], wanted, embedder):
+            points[name, encounter_id, instance_id] = projected(boxes, patches.ravel(), codebook)
+            if instance_id not in out.get((name, encounter_id), ()):
+                found.setdefault((name, encounter_id), []).append(patches)
     counts = Counter(encounters=len(keys), without_run=sum(run not in readers for run, _ in keys))
     counts["without_vector"] = 0
     new = Gallery.create(uri, codebook)
     for part in np.array_split(np.arange(len(keys)), max(1, len(keys) // 256)):
-        own = [found.get(keys[i], np.zeros((0, len(codebook.center)), np.float16)) for i in part]
+        none = np.zeros((0, len(codebook.center)), np.float16)
+        own = [np.concatenate([none, *found.get(keys[i], [])]) for i in part]
         vectors = fisher_vectors(codebook, own).astype(np.float16)
         fisher = [v if len(p) else None for v, p in zip(vectors, own, strict=True)]
         counts["without_vector"] += sum(v is None for v in fisher)
@@ -55,7 +61,7 @@ def rebuild(
                      zip(part, own, some["n_patches"].to_pylist(), strict=True)]  # fmt: skip
         some = some.drop_columns(["n_patches"]).append_column("n_patches", pa.array(n_patches, pa.int32()))
         new.enroll(some.append_column("fisher", pa.array(fisher, pa.list_(pa.float16()))))
-    new.copy_from(old)
+    new.copy_from(old, points)
     return dict(counts)
 
 
@@ -72,23 +78,16 @@ def _embedder(run: Run, codebook: Codebook, embedding: str) -> PatchEmbedder | N
 
 
 def _patches(
-    run: Run, wanted: set[str], embedder: PatchEmbedder | None, out: dict[Key, set[str]]
-) -> Iterable[tuple[str, np.ndarray]]:
-    """The patch embeddings (T, C) float16 of the `wanted` encounters of a run, less the crops taken `out`."""
+    run: Run, wanted: set[str], embedder: PatchEmbedder | None
+) -> Iterable[tuple[str, str, Sequence[Sequence[float]], np.ndarray]]:
+    """Of the `wanted` encounters of a run: encounter_id, and of each instance that has patches its id, their boxes and
+    embeddings (T, C) float16."""
     encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
-    members: dict[str, Sequence[str]] = {
-        e: [i for i in ids if i not in out.get((run.key, e), ())]
-        for e, ids in zip(*encounters.values(), strict=True)
-        if e in wanted
-    }
-    owner = {i: e for e, ids in members.items() for i in ids}
-    vectors: dict[str, list[np.ndarray]] = {e: [] for e in members}
-    fields = [f"instances.list.element.{name}" for name in (FIELDS if embedder else ("instance_id", "embeddings"))]
-    for batch in run.batches("photos", fields):
+    owner = {i: e for e, ids in zip(*encounters.values(), strict=True) if e in wanted for i in ids}
+    names = FIELDS if embedder else ("instance_id", "patch_boxes", "embeddings")
+    for batch in run.batches("photos", [f"instances.list.element.{name}" for name in names]):
         mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in owner]
         for instance in (i for i in mine if i["patch_boxes" if embedder else "embeddings"] is not None):
             x = embedder.embed(patches_of(instance)) if embedder else instance["embeddings"]
-            vectors[owner[instance["instance_id"]]].append(x.astype(np.float16).reshape(-1, DIMENSIONS))
-    for e, parts in vectors.items():
-        if parts:
-            yield e, np.concatenate(parts)
+            x = x.astype(np.float16).reshape(-1, DIMENSIONS)
+            yield owner[instance["instance_id"]], instance["instance_id"], instance["patch_boxes"], x

@@ -18,7 +18,7 @@ from pusa.fisher.codebook import Codebook, CodebookConfig, InMemory, fit
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search, verify
 from pusa.gallery.crops import features
-from pusa.gallery.geometry import Features, root_sift
+from pusa.gallery.geometry import Features, unit
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.photos import normal_path
 from pusa.records import Run
@@ -127,11 +127,11 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
 
     @functools.cache
     def points() -> list[Features]:
-        found = features(run, set(animals.ids), VerifyConfig())
+        found = features(run, set(animals.ids), VerifyConfig(), book)
         return [found[i] for i in animals.ids]
 
     def sift_fisher() -> Method:
-        sift = [root_sift(f.descriptors) for f in points()]
+        sift = [unit(f.marks.descriptors) for f in points()]
         chosen = animals.instances.database if animals.instances.database.any() else np.ones(len(sift), bool)
         own = fit(InMemory(np.concatenate([sift[i] for i in np.flatnonzero(chosen)])), ROOT_SIFT, seed=0)
         return by_vector(lambda groups: fisher_vectors(own, [np.concatenate([sift[i] for i in g]) for g in groups]))
@@ -145,8 +145,10 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
         "VLAD": lambda: encoded(aggregate.vlad),
         "GeM descriptor": lambda: by_vector(descriptors),
         "RootSIFT, Fisher vector": sift_fisher,
-        "RootSIFT, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0)),
-        "RootSIFT, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig()),
+        "patches, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0, kinds=("patches",))),
+        "patches, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig(kinds=("patches",))),
+        "RootSIFT, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0, kinds=("marks",))),
+        "RootSIFT, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig(kinds=("marks",))),
     }
 
 

@@ -1,38 +1,55 @@
-"""The crops of a run's encounters that are verified, and their key points."""
+"""The crops of a run's encounters that are verified, and their points."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
 
 from pusa import records
+from pusa.fisher.codebook import Codebook
 from pusa.gallery import geometry, verify
-from pusa.gallery.geometry import Features
+from pusa.gallery.geometry import Features, Points
 from pusa.gallery.verify import VerifyConfig
 from pusa.records import Run
 
 
 def of_encounters(
-    run: Run, config: VerifyConfig, wanted: Collection[str] | None = None
+    run: Run, config: VerifyConfig, codebook: Codebook, wanted: Collection[str] | None = None
 ) -> dict[str, dict[str, Features]]:
-    """Key points of the crops that are verified of each encounter, or of the `wanted`: by encounter and instance_id."""
+    """Points of the crops that are verified of each encounter, or of the `wanted`: by encounter and instance_id."""
     encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
     chosen = {
         e: verify.spread(ids, config.crops)
         for e, ids in zip(*encounters.values(), strict=True)
         if wanted is None or e in wanted
     }
-    found = features(run, {i for ids in chosen.values() for i in ids}, config)
+    found = features(run, {i for ids in chosen.values() for i in ids}, config, codebook)
     return {e: {i: found[i] for i in ids} for e, ids in chosen.items()}
 
 
-def features(run: Run, wanted: Collection[str], config: VerifyConfig) -> dict[str, Features]:
-    """Key points of instances by instance_id; 25 KB each. On all cores."""
+def features(run: Run, wanted: Collection[str], config: VerifyConfig, codebook: Codebook) -> dict[str, Features]:
+    """Points of instances by instance_id; 70 KB each. On all cores."""
     result: dict[str, Features] = {}
-    children = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
+    names = ("instance_id", "crop", "crop_box", "mask", "patch_boxes", "embeddings")
     with ThreadPoolExecutor() as pool:  # OpenCV works outside Python's lock
-        for batch in run.batches("photos", children):
+        for batch in run.batches("photos", [f"instances.list.element.{name}" for name in names]):
             mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in wanted]
-            for instance, found in zip(mine, pool.map(lambda i: geometry.features(i, config.geometry), mine)):  # noqa: B905
+            of_patches = [patches_of(i["patch_boxes"], i["embeddings"], codebook) for i in mine]
+            made = pool.map(lambda i, patches: geometry.features(i, config.geometry, patches), mine, of_patches)
+            for instance, found in zip(mine, made, strict=True):
                 result[instance["instance_id"]] = found
     return result
+
+
+def patches_of(boxes: Any, embeddings: np.ndarray | None, codebook: Codebook) -> Points:
+    """The middles of an instance's patches, n x (x0, y0, x1, y1) in px of the photo, and its embeddings (n x C flat) in
+    the codebook's projection: what tells patches apart is in its first axes, an eighth of the numbers."""
+    if embeddings is None or not boxes:
+        return geometry.NO_PATCHES
+    corners = np.array(list(boxes), np.float32).reshape(-1, 4)
+    x = codebook.project(torch.from_numpy(embeddings.astype(np.float32).reshape(len(corners), -1)))
+    return Points((corners[:, :2] + corners[:, 2:]) / 2, x.numpy().astype(np.float16))

@@ -1,17 +1,19 @@
-"""Geometry of two pictures: do two animals show the same marks in the same arrangement?
+"""Geometry of two pictures: do two animals show the same in the same arrangement?
 
-Key points inside the mask (SIFT, Lowe 2004, as RootSIFT, Arandjelovic 2012), pairs that are each other's nearest, and
-the affine map that most of the pairs agree with (RANSAC, Fischler 1981): a flank is nearly flat, and seen from another
-side it is mapped by one. Nothing here was trained.
+Two kinds of points are compared: `marks`, key points inside the mask (SIFT, Lowe 2004, as RootSIFT, Arandjelovic 2012),
+behind which no training stands, and `patches` of the pattern by their embeddings. Pairs that are each other's nearest
+are sought, and the affine map that most of them agree with (RANSAC, Fischler 1981): a flank is nearly flat, and seen
+from another side it is mapped by one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
+import torch
 from pydantic import Field
 
 from pusa import photos
@@ -19,7 +21,10 @@ from pusa.config import Config
 from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, detector, strongest, toned
 from pusa.segmentation.masks import crop_mask
 
-LENGTH = 128  # numbers in a descriptor
+LENGTH = 128  # numbers in SIFT's descriptor
+
+Kind = Literal["marks", "patches"]
+KINDS: tuple[Kind, ...] = ("marks", "patches")
 
 
 class GeometryConfig(Config):
@@ -35,15 +40,31 @@ class GeometryConfig(Config):
 
 
 @dataclass(frozen=True)
-class Features:
-    """Key points of a crop: `points` (n, 2) float32 = x, y in px of the original photo; `descriptors` (n, 128) uint8,
-    SIFT's own; `side`: longer side of the crop box, px; `corner`: its x0, y0; `picture`: the crop, a small JPEG."""
+class Points:
+    """Points of a crop: `at` (n, 2) float32 = x, y in px of the original photo, and `descriptors` (n, d): SIFT's own,
+    uint8, or a codebook's projections of embeddings, float16."""
 
-    points: np.ndarray
+    at: np.ndarray
     descriptors: np.ndarray
+
+
+NO_MARKS = Points(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8))
+NO_PATCHES = Points(np.zeros((0, 2), np.float32), np.zeros((0, 0), np.float16))
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is compared of a crop: its points of both kinds; `side`: longer side of the crop box, px; `corner`: its x0,
+    y0; `picture`: the crop, a small JPEG."""
+
+    marks: Points
     side: float
     corner: tuple[float, float] = (0.0, 0.0)
     picture: bytes = b""
+    patches: Points = NO_PATCHES
+
+    def points(self, kind: Kind) -> Points:
+        return self.marks if kind == "marks" else self.patches
 
 
 @dataclass(frozen=True)
@@ -62,14 +83,16 @@ class Match:
 NO_MATCH = Match(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.eye(2, 3))
 
 
-def root_sift(descriptors: np.ndarray) -> np.ndarray:
-    """SIFT descriptors (n, 128) as RootSIFT, float32, rows of length 1: square roots of the shares of the sum."""
+def unit(descriptors: np.ndarray) -> np.ndarray:
+    """Descriptors (n, d) as float32 rows of length 1, or of zeros. SIFT's become RootSIFT: roots of shares of a sum."""
     d = descriptors.astype(np.float32)
-    return np.sqrt(d / np.maximum(d.sum(axis=1, keepdims=True), 1e-9))
+    if descriptors.dtype == np.uint8:
+        return np.sqrt(d / np.maximum(d.sum(axis=1, keepdims=True), 1e-9))
+    return d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-9)
 
 
-def features(instance: dict[str, Any], config: GeometryConfig) -> Features:
-    """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop)."""
+def features(instance: dict[str, Any], config: GeometryConfig, patches: Points = NO_PATCHES) -> Features:
+    """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop), and its `patches`."""
     x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
     crop = photos.decode_jpeg(instance["crop"])
     grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
@@ -83,24 +106,28 @@ def features(instance: dict[str, Any], config: GeometryConfig) -> Features:
     found = strongest(grey, inside, config.keypoints, config.contrast, config.margin)
     side = max(x1 - x0, y1 - y0)
     if not found:
-        return Features(np.zeros((0, 2), np.float32), np.zeros((0, LENGTH), np.uint8), side, (x0, y0), picture)
+        return Features(NO_MARKS, side, (x0, y0), picture, patches)
     found, descriptors = detector(config.contrast).compute(grey, found)
     points = np.array([k.pt for k in found], np.float32) * (side / config.side) + np.array((x0, y0), np.float32)
-    return Features(points.astype(np.float32), descriptors.astype(np.uint8), side, (x0, y0), picture)
+    marks = Points(points.astype(np.float32), descriptors.astype(np.uint8))
+    return Features(marks, side, (x0, y0), picture, patches)
 
 
-def match(first: Features, second: Features, config: GeometryConfig) -> Match:
-    """The largest set of pairs, each other's nearest, that one affine map carries from the first crop to the second.
+def match(first: Features, second: Features, config: GeometryConfig, kind: Kind = "marks") -> Match:
+    """The largest set of pairs of points of a `kind`, each other's nearest, that one affine map carries from the first
+    crop to the second.
 
     The map keeps the handedness and stretches by at most `stretch`: other ones are chance. The same features give the
     same match.
     """
-    if min(len(first.points), len(second.points)) < 4:
+    mine, theirs = first.points(kind), second.points(kind)
+    if min(len(mine.at), len(theirs.at)) < 4:
         return NO_MATCH
-    similarity = root_sift(first.descriptors) @ root_sift(second.descriptors).T
-    there, back = similarity.argmax(axis=1), similarity.argmax(axis=0)
-    mine = np.flatnonzero(back[there] == np.arange(len(there)))
-    a, b = first.points[mine], second.points[there[mine]]
+    # In torch, as the search for neighbours before: NumPy's threads and torch's would wait for one another.
+    similarity = torch.from_numpy(unit(mine.descriptors)) @ torch.from_numpy(unit(theirs.descriptors)).T
+    there, back = similarity.argmax(dim=1).numpy(), similarity.argmax(dim=0).numpy()
+    pairs = np.flatnonzero(back[there] == np.arange(len(there)))
+    a, b = mine.at[pairs], theirs.at[there[pairs]]
     if len(a) < 4:
         return NO_MATCH
     cv2.setRNGSeed(0)

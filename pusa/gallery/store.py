@@ -24,12 +24,12 @@ from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import journal, tables
 from pusa.gallery.calibration import Calibration
-from pusa.gallery.geometry import Features
+from pusa.gallery.geometry import NO_PATCHES, Features, Points
 from pusa.gallery.journal import Catalogue, Decision, Key
 from pusa.gallery.lance import compact, conditions, connect, first_line, retried, tables_of
 from pusa.gallery.search import Vectors
 
-FORMAT = "3"
+FORMAT = "4"
 
 
 class Gallery:
@@ -100,7 +100,7 @@ class Gallery:
         """Adds encounters, or replaces those of the same (run, encounter_id), and returns how many rows that was.
 
         `rows` has columns of `tables.encounters`, at least run and encounter_id, and `individual`, null where nobody
-        has said yet; `fisher` may be a list of any length type. `features`: key points of crops by encounter_id and
+        has said yet; `fisher` may be a list of any length type. `features`: points of crops by encounter_id and
         instance_id. A name that differs from what is decided is a new decision. Raises UserError for a row without
         key, the same key twice, a name that is none ("unknown", "NA", ...), or a vector of another length; nothing is
         written then.
@@ -127,11 +127,17 @@ class Gallery:
         if found := [row for key in keys for row in tables.crop_rows(*key, features.get(key[1], {}))]:
             self.crops.add(pa.Table.from_pylist(found, schema=tables.CROPS))
 
-    def copy_from(self, other: Gallery) -> None:
-        """Adds the crops and the journal of another gallery, whose encounters are enrolled here."""
-        for mine, theirs in ((self.crops, other.crops), (self.journal, other.journal)):
-            for batch in theirs.search().to_batches():
-                mine.add(pa.Table.from_batches([batch]))
+    def copy_from(self, other: Gallery, patches: Mapping[tuple[str, str, str], Points]) -> None:
+        """Adds the crops and the journal of another gallery, whose encounters are enrolled here. `patches` of crops, by
+        (run, encounter_id, instance_id), take the place of those of the other's codebook."""
+        for batch in other.crops.search().to_batches():
+            rows = pa.Table.from_batches([batch]).to_pylist()
+            for row in rows:
+                found = patches.get((row["run"], row["encounter_id"], row["instance_id"]), NO_PATCHES)
+                row |= tables.patch_columns(found)
+            self.crops.add(pa.Table.from_pylist(rows, schema=tables.CROPS))
+        for batch in other.journal.search().to_batches():
+            self.journal.add(pa.Table.from_batches([batch]))
 
     def decide(self, *decisions: Decision) -> list[Decision]:
         """Adds decisions to the journal, and returns them as they were written; one that is there already (same id)
@@ -204,7 +210,7 @@ class Gallery:
         return found
 
     def features(self, keys: Sequence[Key]) -> list[list[Features]]:
-        """Key points of the crops of encounters (run, encounter_id) less those that were taken out of them; 0.2 MB an
+        """Points of the crops of encounters (run, encounter_id) less those that were taken out of them; 0.5 MB an
         encounter."""
         rows: dict[Key, list[dict[str, Any]]] = {}
         out = self.catalogue().crops

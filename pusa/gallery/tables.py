@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pusa.errors import UserError
-from pusa.gallery.geometry import LENGTH, Features
+from pusa.gallery.geometry import LENGTH, NO_PATCHES, Features, Points
 from pusa.gallery.journal import Decision
 
 ABOUT = pa.schema({"key": pa.string(), "value": pa.string()})
@@ -43,8 +43,10 @@ CROPS = pa.schema(
         "side": pa.float32(),  # see `geometry.Features`
         "corner": pa.list_(pa.float32(), 2),
         "picture": pa.binary(),
-        "points": pa.list_(pa.float32()),  # x, y, x, y, ...
-        "descriptors": pa.binary(),  # 128 bytes a point
+        "mark_points": pa.list_(pa.float32()),  # x, y, x, y, ...
+        "marks": pa.binary(),  # 128 bytes a point
+        "patch_points": pa.list_(pa.float32()),
+        "patches": pa.binary(),  # float16, as many a point as the codebook has dimensions
     }
 )
 
@@ -89,26 +91,37 @@ def decisions_of(rows: pa.Table) -> list[Decision]:
 
 
 def crop_rows(run: str, encounter_id: str, features: Mapping[str, Features]) -> list[dict[str, Any]]:
-    """The key points of an encounter's crops, by instance_id, as rows of CROPS."""
+    """The points of an encounter's crops, by instance_id, as rows of CROPS."""
     return [
         {"run": run, "encounter_id": encounter_id, "instance_id": i, "side": f.side, "corner": f.corner,
-         "picture": f.picture, "points": f.points.ravel(), "descriptors": f.descriptors.tobytes()}
+         "picture": f.picture, "mark_points": f.marks.at.ravel(), "marks": f.marks.descriptors.tobytes()}
+        | patch_columns(f.patches)
         for i, f in features.items()
     ]  # fmt: skip
+
+
+def patch_columns(patches: Points) -> dict[str, Any]:
+    """The columns of CROPS that belong to a codebook."""
+    return {"patch_points": patches.at.ravel(), "patches": patches.descriptors.tobytes()}
 
 
 def features_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Features]:
     """The inverse of `crop_rows`, in the order of instance_id."""
     return {
         row["instance_id"]: Features(
-            np.array(row["points"], np.float32).reshape(-1, 2),
-            np.frombuffer(row["descriptors"], np.uint8).reshape(-1, LENGTH),
+            _points(row["mark_points"], np.frombuffer(row["marks"], np.uint8).reshape(-1, LENGTH)),
             row["side"],
             tuple(row["corner"]),
             row["picture"],
+            _points(row["patch_points"], np.frombuffer(row["patches"], np.float16)) if row["patches"] else NO_PATCHES,
         )
         for row in sorted(rows, key=lambda row: row["instance_id"])
     }
+
+
+def _points(at: Sequence[float], descriptors: np.ndarray) -> Points:
+    where = np.array(at, np.float32).reshape(-1, 2)
+    return Points(where, descriptors.reshape(len(where), -1) if len(where) else descriptors)
 
 
 def fixed(fisher: pa.Array, length: int) -> pa.Array:

@@ -14,7 +14,7 @@ from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.mixture import Mixture
 from pusa.gallery.calibration import fit
-from pusa.gallery.geometry import Features
+from pusa.gallery.geometry import Features, Points
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
 
@@ -100,7 +100,9 @@ def test_crops_take_part(tmp_path):
     marks = rng.integers(0, 200, (4, 30, 128), np.uint8)
     points = rng.uniform(0, 100, (30, 2)).astype(np.float32)
     rows = [(f"animal {a}", f"{a}-{k}", 2019, at(0)) for a in range(4) for k in range(2)]
-    crops = {f"{a}-{k}#{2 * a + k}": {"i": Features(points, marks[a], 100.0)} for a in range(4) for k in range(2)}
+    crops = {
+        f"{a}-{k}#{2 * a + k}": {"i": Features(Points(points, marks[a]), 100.0)} for a in range(4) for k in range(2)
+    }
     gallery = made(tmp_path, rows, crops)
     present, absent = cases_of(gallery, VerifyConfig())
     assert present.found.cost.argmin(axis=1).tolist() == present.true.tolist()

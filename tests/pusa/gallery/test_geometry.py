@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pusa.gallery import geometry
-from pusa.gallery.geometry import Features, GeometryConfig, features, match
+from pusa.gallery.geometry import Features, GeometryConfig, Points, features, match
 
 CONFIG = GeometryConfig(side=320)
 
@@ -51,15 +51,15 @@ def test_key_points_lie_inside_the_mask(marks, instance):
     left = np.zeros((200, 320), bool)
     left[:, :160] = True
     found = features(instance(marks(0), corner=(100, 0), mask=left), CONFIG)
-    assert len(found.points) > 20
-    assert found.points[:, 0].max() < 100 + 160
+    assert len(found.marks.at) > 20
+    assert found.marks.at[:, 0].max() < 100 + 160
 
 
 @pytest.mark.parametrize("size", [(2, 3), (1, 1), (3, 400)])
 def test_crops_too_small_for_a_key_point(instance, size):
     found = features(instance(np.full((*size, 3), 90, np.uint8)), CONFIG)
-    assert found.points.shape == (0, 2)
-    assert found.descriptors.shape == (0, geometry.LENGTH)
+    assert found.marks.at.shape == (0, 2)
+    assert found.marks.descriptors.shape == (0, geometry.LENGTH)
     assert match(found, found, CONFIG).inliers == 0
 
 
@@ -67,12 +67,12 @@ def test_root_sift_by_hand():
     """Shares 1/4, 0, 3/4 of the sum: roots 1/2, 0, sqrt(3)/2. A descriptor of zeros stays zero."""
     d = np.zeros((2, 128), np.uint8)
     d[0, :3] = 10, 0, 30
-    np.testing.assert_allclose(geometry.root_sift(d)[0, :3], [0.5, 0, 3**0.5 / 2], rtol=1e-6)
-    assert not geometry.root_sift(d)[1].any()
+    np.testing.assert_allclose(geometry.unit(d)[0, :3], [0.5, 0, 3**0.5 / 2], rtol=1e-6)
+    assert not geometry.unit(d)[1].any()
 
 
 def test_a_map_needs_four_points():
-    few = Features(np.zeros((3, 2), np.float32), np.eye(3, 128, dtype=np.uint8), 100)
+    few = Features(Points(np.zeros((3, 2), np.float32), np.eye(3, 128, dtype=np.uint8)), 100)
     assert match(few, few, CONFIG) is geometry.NO_MATCH
 
 

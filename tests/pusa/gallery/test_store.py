@@ -14,7 +14,7 @@ import torch
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook, Mixture
-from pusa.gallery.geometry import Features
+from pusa.gallery.geometry import NO_PATCHES, Features, Points
 from pusa.gallery.journal import Decision
 from pusa.gallery.lance import retried
 from pusa.gallery.store import Gallery
@@ -169,30 +169,29 @@ def test_an_unsaved_codebook_makes_no_gallery(tmp_path):
 def test_key_points_come_back_and_are_replaced(gallery):
     def crop(n: int) -> Features:
         rng = np.random.default_rng(n)
-        return Features(
-            rng.random((n, 2)).astype(np.float32),
-            rng.integers(0, 256, (n, 128), np.uint8),
-            float(n),
-            (float(n), 2.0),
-            b"jpeg",
-        )
+        at = rng.random((n, 2)).astype(np.float32)
+        patches = Points(2 * at, rng.random((n, 16)).astype(np.float16)) if n else NO_PATCHES
+        marks = Points(at, rng.integers(0, 256, (n, 128), np.uint8))
+        return Features(marks, float(n), (float(n), 2.0), b"jpeg", patches)
 
     one, two = {"encounter_id": "a'b#0", "fisher": vector(1)}, {"encounter_id": "c#0", "fisher": vector(2)}
     gallery.enroll(rows(one, two), {"a'b#0": {"1": crop(3), "2": crop(0), "3": crop(5)}, "c#0": {"1": crop(2)}})
     gallery.enroll(rows(two), {"c#0": {"2": crop(4)}})  # fewer or other crops than before: none of the old ones stays
     found = gallery.features([("r", "c#0"), ("r", "nobody"), ("r", "a'b#0")])
-    assert [[len(f.points) for f in crops] for crops in found] == [[4], [], [3, 0, 5]]
+    assert [[len(f.marks.at) for f in crops] for crops in found] == [[4], [], [3, 0, 5]]
     for n, f in ((4, found[0][0]), (3, found[2][0]), (5, found[2][2])):
-        np.testing.assert_array_equal(f.points, crop(n).points)
-        np.testing.assert_array_equal(f.descriptors, crop(n).descriptors)
+        for kind in ("marks", "patches"):
+            np.testing.assert_array_equal(f.points(kind).at, crop(n).points(kind).at)
+            np.testing.assert_array_equal(f.points(kind).descriptors, crop(n).points(kind).descriptors)
         assert (f.side, f.corner, f.picture) == (n, (n, 2.0), b"jpeg")
 
 
 def test_a_crop_of_another_animal_is_not_compared(gallery):
-    crops = {i: Features(np.full((2, 2), k, np.float32), np.zeros((2, 128), np.uint8), 9) for k, i in enumerate("xyz")}
+    marks = np.zeros((2, 128), np.uint8)
+    crops = {i: Features(Points(np.full((2, 2), k, np.float32), marks), 9) for k, i in enumerate("xyz")}
     gallery.enroll(rows({"encounter_id": "a", "fisher": vector(1)}), {"a": crops})
     gallery.decide(Decision("other_animal", (("r", "a"),), instance_id="y"))
-    assert [int(f.points[0, 0]) for f in gallery.features([("r", "a")])[0]] == [0, 2]
+    assert [int(f.marks.at[0, 0]) for f in gallery.features([("r", "a")])[0]] == [0, 2]
 
 
 def test_identity_follows_from_the_decisions(gallery):

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from pusa.gallery import verify
-from pusa.gallery.geometry import Features, GeometryConfig, features
+from pusa.gallery.geometry import NO_MARKS, Features, GeometryConfig, Points, features
 from pusa.gallery.verify import Evidence, Verifier, VerifyConfig, spread
 
 CONFIG = GeometryConfig(side=320)
 SETTINGS = VerifyConfig(geometry=CONFIG, neighbours=3)
-EMPTY = Features(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), 1.0)
+EMPTY = Features(NO_MARKS, 1.0)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,45 @@ def test_score_by_hand():
     def crop(cosine: float) -> Features:  # RootSIFT of shares c^2 and 1 - c^2 is (c, sqrt(1 - c^2))
         d = np.zeros((1, 128), np.uint8)
         d[0, :2] = round(200 * cosine**2), round(200 * (1 - cosine**2))
-        return Features(np.zeros((1, 2), np.float32), d, 1.0)
+        return Features(Points(np.zeros((1, 2), np.float32), d), 1.0)
 
     found = Verifier([[crop(0.6)], [crop(0.8)]], VerifyConfig(neighbours=1))([crop(1.0)], np.ones(2, bool))
     # The nearest gets 2 (0.8 - 0.6) votes, the next is the background; one point makes no map.
     np.testing.assert_allclose(found.score, [0, 0.4], atol=1e-6)
     assert found.inliers.tolist() == [0, 0]
+
+
+def test_both_kinds_of_points_by_hand():
+    """Patches with cosines of 0.6 and 0.8 to the query's, and marks the other way round; one neighbour votes."""
+
+    def crop(mark: float, patch: float) -> Features:
+        d = np.zeros((1, 128), np.uint8)
+        d[0, :2] = round(200 * mark**2), round(200 * (1 - mark**2))
+        at, x = np.zeros((1, 2), np.float32), np.array([[patch, (1 - patch**2) ** 0.5]], np.float16)
+        return Features(Points(at, d), 1.0, patches=Points(at, 3 * x))  # a vector's length says nothing
+
+    gallery = [[crop(0.8, 0.6)], [crop(0.6, 0.8)], [crop(0.0, 0.0)]]
+    found = Verifier(gallery, VerifyConfig(neighbours=2))([crop(1.0, 1.0)], np.ones(3, bool))
+    # The background is the third's, at 0: 2 x 0.8 and 2 x 0.6 votes of either kind, (1 + 1.6) (1 + 1.2) - 1.
+    np.testing.assert_allclose(found.score, [4.72, 4.72, 0], atol=5e-3)
+    patches = VerifyConfig(neighbours=2, kinds=("patches",))
+    np.testing.assert_allclose(
+        Verifier(gallery, patches)([crop(1.0, 1.0)], np.ones(3, bool)).score, [1.2, 1.6, 0], atol=5e-3
+    )
+
+
+def test_patches_alone_are_evidence(animals):
+    """A crop without a key point, whose patches are those of the query, in the same arrangement."""
+    rng = np.random.default_rng(0)
+    at, x = rng.uniform(0, 100, (12, 2)).astype(np.float32), rng.normal(size=(12, 8)).astype(np.float16)
+    other = rng.normal(size=(12, 8)).astype(np.float16)
+    query = Features(NO_MARKS, 100.0, patches=Points(at + 5, x))
+    gallery = [[Features(NO_MARKS, 100.0, patches=Points(at, d))] for d in (other, x)]
+    verifier = Verifier(gallery, SETTINGS)
+    found = verifier([query], np.ones(2, bool))
+    assert found.inliers.tolist()[1] == 12
+    assert found.score.argmax() == 1
+    assert verifier.best_pair([query], 1)[2].inliers == 12
 
 
 @pytest.mark.parametrize(("n", "limit", "expected"), [(3, 8, [0, 1, 2]), (6, 3, [0, 2, 4]), (5, 2, [0, 2]), (0, 2, [])])
