@@ -31,6 +31,8 @@ class VerifyConfig(Config):
 
     geometry: GeometryConfig = GeometryConfig()
     kinds: tuple[Kind, ...] = KINDS  # of points that are compared
+    # Exponent of what patches say: 1 found as many drawn seals, but fewer antelopes, whose coats no network has learnt
+    patch_weight: float = Field(default=0.5, ge=0)
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
     neighbours: int = Field(default=3, gt=0)  # that a point votes for; the next one is the background
     maps: int = Field(default=20, ge=0)  # crops for which a crop of the query seeks a map, those with most votes
@@ -67,10 +69,12 @@ class Verifier:
     def __call__(self, query: Sequence[Features], compared: np.ndarray) -> Evidence:
         """Evidence for each of the `compared` (E,) bool encounters from the crops of a query; of others 0.
 
-        Scores of the kinds multiply as (1 + a) (1 + b) - 1: neither is needed, and both count by their logarithm.
+        Scores multiply as (1 + that of marks) (1 + that of patches)^weight - 1: neither is needed, and both count by
+        their logarithm.
         """
-        every = [voting(query, compared) for voting in self.kinds]
-        return Evidence(np.prod([1 + e.score for e in every], axis=0) - 1, np.sum([e.inliers for e in every], axis=0))
+        every = {voting.kind: voting(query, compared) for voting in self.kinds}
+        powers = [(1 + e.score) ** (self.config.patch_weight if kind == "patches" else 1) for kind, e in every.items()]
+        return Evidence(np.prod(powers, axis=0) - 1, np.sum([e.inliers for e in every.values()], axis=0))
 
     def best_pair(self, query: Sequence[Features], encounter: int) -> tuple[Features, Features, Match]:
         """The pair of crops of a query and of an encounter of the gallery with most inliers of one kind, the first of
