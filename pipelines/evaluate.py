@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.identify import verifier_of
+from pipelines.identify import codebook_of, verifier_of
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -135,17 +135,13 @@ def leave_one_out(
     result["individuals"] = len(set(vectors.individuals))
     queries, allowed, true = vectors.fisher[findable], other[findable], individual[findable]
     result |= _tops("top", search.compare(queries, vectors, allowed), true, tops)
-    if verification is None:
+    if verification is None or not vectors.fisher.any():  # grouped only, without a codebook
         return result
-    crops = of_encounters(run, verification, _codebook(run), set(ids))
+    crops = of_encounters(run, verification, codebook_of(run), set(ids))
     mine = [list(crops[i].values()) for i in ids]
     asked = [mine[i] for i in np.flatnonzero(findable)]
     found = search.compare(queries, vectors, allowed, asked, Verifier(mine, verification))
     return result | _tops("verified_top", found, true, tops)
-
-
-def _codebook(run: Run) -> Codebook:
-    return Codebook.load(run.manifest()["config"]["encounters"]["codebook"])
 
 
 def _vectors(fisher: pa.ChunkedArray) -> np.ndarray:
@@ -187,7 +183,7 @@ def identification(
     result |= _tops("top", search.compare(mine, vectors, allowed), true, tops)
     if verification is None or not len(ids):
         return result
-    crops = of_encounters(run, verification, _codebook(run), set(ids))
+    crops = of_encounters(run, verification, codebook_of(run), set(ids))
     asked = [list(crops[i].values()) for i in ids]
     found = search.compare(mine, vectors, allowed, asked, verifier_of(gallery, vectors, verification))
     return result | _tops("verified_top", found, true, tops)

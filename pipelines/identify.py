@@ -49,6 +49,19 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     return names
 
 
+def codebook_of(run: Run) -> Codebook:
+    """The codebook that a finished run was encoded with. Raises UserError where there is none, or another by now."""
+    manifest = run.finished_manifest()
+    if "codebook" not in manifest["weights"]:
+        raise UserError(
+            f"{run.uri} was processed without a codebook: its encounters have no vectors. Process it with one."
+        )
+    codebook = Codebook.load(manifest["config"]["encounters"]["codebook"])
+    if codebook.digest != manifest["weights"]["codebook"]:
+        raise UserError(f"The codebook of {run.uri} has changed since the run. Process the archive into a new folder.")
+    return codebook
+
+
 def enroll(
     run: Run, gallery_uri: str, names: Mapping[str, str] | None = None, until: dt.date | None = None
 ) -> dict[str, int]:
@@ -58,14 +71,7 @@ def enroll(
     `until`: only encounters whose last photo was taken on that day or before; those without a time are left out.
     Raises UserError where the gallery belongs to another codebook.
     """
-    manifest = run.finished_manifest()
-    if "codebook" not in manifest["weights"]:
-        raise UserError(
-            f"{run.uri} was processed without a codebook: its encounters have no vectors. Process it with one."
-        )
-    codebook = Codebook.load(manifest["config"]["encounters"]["codebook"])
-    if codebook.digest != manifest["weights"]["codebook"]:
-        raise UserError(f"The codebook of {run.uri} has changed since the run. Process the archive into a new folder.")
+    codebook = codebook_of(run)
     described = describe(run)
     rows, counts = [], Counter(given=len(described if names is None else names))
     for batch in run.batches("encounters", ["encounter_id", "sequence_id", "n_patches", "fisher"], rows=BATCH):
@@ -154,8 +160,7 @@ def identify(
     gallery = Gallery.open(gallery_uri)
     gallery.check(manifest["weights"].get("codebook", "none"))
     vectors = gallery.vectors()
-    codebook = Codebook.load(manifest["config"]["encounters"]["codebook"])
-    mine = of_encounters(run, verification, codebook) if verification else {}
+    mine = of_encounters(run, verification, codebook_of(run)) if verification else {}
     verifier = verifier_of(gallery, vectors, verification) if verification else None
     calibration = gallery.calibration or Calibration.starter()
     run.clear("candidates")
