@@ -287,6 +287,11 @@ def test_a_gallery_made_anew(finished, archive, tmp_path):
     assert (after.encounter_ids, after.individuals) == (before.encounter_ids, before.individuals)
     keys = list(zip(after.runs, after.encounter_ids, strict=True))
     assert [len(f) for f in new.features(keys)] == [len(f) for f in old.features(keys)]
+    for mine, theirs in zip(new.features(keys), old.features(keys), strict=True):
+        for a, b in zip(mine, theirs, strict=True):
+            assert len(a.patches.at) > 0
+            np.testing.assert_array_equal(a.patches.at, b.patches.at)
+            np.testing.assert_allclose(a.patches.descriptors, b.patches.descriptors, atol=2e-3)
     apart = 1 - (after.fisher.astype(float) * before.fisher.astype(float)).sum(axis=1)
     for encounter_id, distance in zip(after.encounter_ids, apart, strict=True):
         assert (distance > 0.01) == (encounter_id == e), (encounter_id, distance)
