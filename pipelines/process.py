@@ -34,7 +34,7 @@ from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.pattern.grey import GreyPatches
 from pusa.records import Run
 from pusa.segmentation.detect import CropConfig, PhotoDetector
-from pusa.segmentation.mask_rcnn import SegmentationConfig
+from pusa.segmentation.segmenter import SegmentationConfig
 
 SYSTEMATIC = 200  # photos after which errors are judged: above one half, something is wrong with the archive itself
 

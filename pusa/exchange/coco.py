@@ -52,15 +52,15 @@ def read(content: dict[str, Any], source: str) -> dict[str, list[Given]]:
 
 
 def _given(annotation: dict[str, Any], image: dict[str, Any], where: str) -> Given:
-    mask = _mask(annotation["segmentation"], image, where) if annotation.get("segmentation") else None
-    if annotation.get("bbox") or mask is None:
+    rle = mask(annotation["segmentation"], image, where) if annotation.get("segmentation") else None
+    if annotation.get("bbox") or rle is None:
         box = given.corners(annotation.get("bbox"), where)
     else:
-        x0, y0, x1, y1 = map(float, masks.box(mask))
+        x0, y0, x1, y1 = map(float, masks.box(rle))
         box = x0, y0, x1, y1
     return Given(
         box=box,
-        mask=mask,
+        mask=rle,
         score=None if annotation.get("score") is None else given.score(annotation["score"], where),
         side=given.side(annotation.get("side"), where),
         identity=given.identity(annotation.get("identity")),
@@ -68,8 +68,9 @@ def _given(annotation: dict[str, Any], image: dict[str, Any], where: str) -> Giv
     )
 
 
-def _mask(segmentation: Any, image: dict[str, Any], where: str) -> masks.Rle:
-    """The mask as compressed RLE of the photo; checked, for pycocotools reads stray memory where pixels are missing."""
+def mask(segmentation: Any, image: dict[str, Any], where: str) -> masks.Rle:
+    """The mask of an annotation as compressed RLE of the photo; `where` begins the messages. Raises UserError for what
+    is no mask, or an empty one. Checked here, for pycocotools reads stray memory where pixels are missing."""
     try:
         if isinstance(segmentation, dict):
             height, width = (
@@ -80,8 +81,8 @@ def _mask(segmentation: Any, image: dict[str, Any], where: str) -> masks.Rle:
             points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation]).astype(float)
             if not (np.abs(points) <= (2 * width, 2 * height)).all():
                 raise UserError("a polygon lies far outside of its photo")
-        mask = masks.from_coco(segmentation, height, width)
-        runs = _runs(mask["counts"])
+        rle = masks.from_coco(segmentation, height, width)
+        runs = _runs(rle["counts"])
         if runs.min(initial=0) < 0 or runs.sum() != height * width:
             raise UserError(f"the mask has {runs.sum()} pixels, its photo {width} x {height}")
         if runs[1::2].sum() == 0:
@@ -90,7 +91,7 @@ def _mask(segmentation: Any, image: dict[str, Any], where: str) -> masks.Rle:
         raise UserError(f"{where}: {e} of its image or its mask is missing.") from e
     except (UserError, ValueError, TypeError, OverflowError, AttributeError) as e:
         raise UserError(f"{where}: {e}.") from e
-    return mask
+    return rle
 
 
 def _runs(counts: str) -> np.ndarray:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pusa import photos
+from pusa import photos, storage
 from pusa.errors import PhotoError, UserError
+from pusa.exchange import coco
 from pusa.segmentation import masks
 from pusa.segmentation.masks import Detections, Rle
 
@@ -42,32 +43,75 @@ class LabelledPhoto:
         return Detections(boxes, np.ones(len(boxes), np.float32), self.masks)
 
 
-def read_coco(file: Path, root: Path) -> list[LabelledPhoto]:
-    """The photos of a COCO file, sorted by name; file names are relative to `root`. All categories count as animal.
+def read_coco(file: Path, root: Path) -> tuple[list[LabelledPhoto], list[str]]:
+    """The photos of a COCO file, sorted by name, and what was left out of them and why; file names are relative to
+    `root`. All categories count as animal.
 
-    Crowd regions and empty masks are left out; photos without animals stay. Raises UserError where it is not COCO.
+    Crowd regions and annotations that are there twice are left out, and photos that are missing, of another size, or
+    have an animal without a usable mask, which would be learnt as ground. Photos without animals stay.
+    Raises UserError where the file is not COCO.
     """
+    content = _content(file)
+    left_out: list[str] = []
+    images: dict[str, dict[str, Any]] = {}
+    unusable: dict[str, str] = {}  # image id: why
+    for image in content["images"]:
+        key = str(image.get("id")) if isinstance(image, dict) else ""
+        if not key or key == "None" or not isinstance(image.get("file_name"), str):
+            left_out.append(f"{file}: an image without id or file_name: {image!r:.100}")
+        elif key in images:
+            left_out.append(f"{file}: image {key} ({image['file_name']}) has the id of {images[key]['file_name']}")
+        else:
+            images[key] = image
+            if problem := _problem(image, Path(root)):
+                unusable[key] = f"{file}: image {key} ({image['file_name']}) {problem}"
+    seen: set[str] = set()
+    found: dict[str, list[Rle]] = {key: [] for key in images}
+    for a in content["annotations"]:
+        key, number = (str(a.get("image_id")), str(a.get("id"))) if isinstance(a, dict) else ("", "")
+        where = f"{file}: annotation {number}"
+        if key not in images:
+            left_out.append(f"{where} is of image {key}, which is not in the file")
+        elif number in seen and number != "None":
+            left_out.append(f"{where} is there twice")
+        elif key not in unusable and not a.get("iscrowd", 0):
+            try:
+                found[key].append(coco.mask(a.get("segmentation") or None, images[key], where))
+            except UserError as e:
+                unusable[key] = f"{str(e).rstrip('.')}; so all of {images[key]['file_name']}"
+        seen.add(number)
+    labelled = [
+        LabelledPhoto(Path(root) / image["file_name"], found[key])
+        for key, image in images.items()
+        if key not in unusable
+    ]
+    return sorted(labelled, key=lambda p: p.path), [*unusable.values(), *left_out]
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """The content of a COCO file."""
     try:
         content = json.loads(Path(file).read_text())
-        images, annotations = content["images"], content["annotations"]
-        by_image: dict[int, list[Rle]] = defaultdict(list)
-        sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in images}
-        for a in annotations:
-            if a.get("iscrowd", 0):
-                continue
-            try:
-                rle = masks.from_coco(a["segmentation"], *sizes[a["image_id"]])
-            except UserError as e:
-                raise UserError(f"{file}: annotation {a.get('id')}: {e}") from e
-            if masks.area(rle):
-                by_image[a["image_id"]].append(rle)
-        labelled = [LabelledPhoto(Path(root) / image["file_name"], by_image[image["id"]]) for image in images]
     except OSError as e:
         raise UserError(f"Cannot read the COCO file {file}: {e.strerror}.") from e
-    except (ValueError, KeyError, TypeError) as e:
-        problem = f"{type(e).__name__}: {e}"
-        raise UserError(f"{file} is not a COCO file of instances with `images` and `annotations` ({problem}).") from e
-    return sorted(labelled, key=lambda p: p.path)
+    except ValueError as e:
+        raise UserError(f"{file} is not a COCO file: expected JSON ({e}).") from e
+    if not coco.is_coco(content):
+        raise UserError(f"{file} is not a COCO file of instances: expected lists of `images` and `annotations`.")
+    return content
+
+
+def _problem(image: dict[str, Any], root: Path) -> str:
+    """What is wrong with the photo of an image of a COCO file; nothing where it fits. Its size is filled in."""
+    try:
+        header = photos.read_header(*storage.locate(root / image["file_name"]))
+    except PhotoError as e:
+        return str(e)
+    size, said = [header.width, header.height], [image.get("width"), image.get("height")]
+    if None not in said and said != size:
+        return f"has {size[0]} x {size[1]} pixels when upright, the file says {said[0]} x {said[1]}"
+    image["width"], image["height"] = size
+    return ""
 
 
 class TrainingPhotos(torch.utils.data.Dataset):
@@ -82,9 +126,10 @@ class TrainingPhotos(torch.utils.data.Dataset):
 
     def __getitem__(self, p: int) -> tuple[Tensor, dict[str, Tensor]]:
         turn, i = divmod(p, len(self.labelled))
-        photo = self.labelled[np.random.default_rng((self.seed, turn)).permutation(len(self.labelled))[i]]
+        order = np.random.default_rng((self.seed, turn)).permutation(len(self.labelled))
         rng = np.random.default_rng((self.seed, turn, i))
-        rgb, layers = augment(photo.read(), [masks.decode(m) for m in photo.masks], self.height, self.width, rng)
+        photo, rgb = self._readable(np.roll(order, -i))
+        rgb, layers = augment(rgb, [masks.decode(m) for m in photo.masks], self.height, self.width, rng)
         boxes = np.array([_box(layer) for layer in layers], np.float32).reshape(-1, 4)
         target = {
             "boxes": torch.from_numpy(boxes),
@@ -92,6 +137,15 @@ class TrainingPhotos(torch.utils.data.Dataset):
             "masks": torch.from_numpy(np.array(layers, np.uint8).reshape(-1, *rgb.shape[:2])),
         }
         return torch.from_numpy(rgb).permute(2, 0, 1).float() / 255, target
+
+    def _readable(self, order: NDArray[np.int64]) -> tuple[LabelledPhoto, NDArray[np.uint8]]:
+        """The first photo that can be decoded: one whose pixels are damaged gives its place to the next."""
+        for i in order:
+            try:
+                return self.labelled[i], self.labelled[i].read()
+            except UserError as e:
+                print(f"left out: {e}", flush=True)
+        raise UserError("None of the photos to learn from can be read.")
 
 
 def _box(layer: NDArray[np.bool_]) -> tuple[int, int, int, int]:

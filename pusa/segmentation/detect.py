@@ -19,7 +19,7 @@ from pusa import exchange, photos, records, storage
 from pusa.config import Config, set_threads
 from pusa.errors import PhotoError
 from pusa.segmentation import masks
-from pusa.segmentation.mask_rcnn import SegmentationConfig, Segmenter
+from pusa.segmentation.segmenter import SegmentationConfig, Segmenter
 
 
 class CropConfig(Config):

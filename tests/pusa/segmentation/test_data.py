@@ -1,4 +1,5 @@
 import json
+import re
 
 import cv2
 import numpy as np
@@ -9,25 +10,19 @@ from pusa.segmentation import masks
 from pusa.segmentation.data import TrainingPhotos, augment, read_coco
 
 
-def coco(**changes):
-    """A COCO file of two photos of 40 x 30, the second without animals."""
-    return {
-        "images": [
-            {"id": 7, "file_name": "b.png", "width": 40, "height": 30},
-            {"id": 3, "file_name": "a.png", "width": 40, "height": 30},
-        ],
-        "annotations": [
-            {"id": 1, "image_id": 3, "category_id": 5, "segmentation": [[5, 5, 25, 5, 25, 20, 5, 20]], "iscrowd": 0},
-            {"id": 2, "image_id": 3, "category_id": 5, "segmentation": {"size": [30, 40], "counts": [1200]}},  # empty
-            {
-                "id": 3,
-                "image_id": 3,
-                "category_id": 5,
-                "segmentation": {"size": [30, 40], "counts": [0, 1200]},
-                "iscrowd": 1,
-            },
-        ],
-    } | changes
+def annotation(number, image_id=3, segmentation=((5, 5, 25, 5, 25, 20, 5, 20),), **changes):
+    """A rectangle of photo a, unless it is said otherwise."""
+    rle = segmentation if isinstance(segmentation, dict) else [list(polygon) for polygon in segmentation]
+    return {"id": number, "image_id": image_id, "category_id": 5, "segmentation": rle, "iscrowd": 0} | changes
+
+
+def coco(annotations=(annotation(1), annotation(3, segmentation=((0, 0, 40, 0, 40, 30),), iscrowd=1)), **changes):
+    """A COCO file of two photos of 40 x 30; a has an animal and a crowd region, b is without animals."""
+    images = [
+        {"id": 7, "file_name": "b.png", "width": 40, "height": 30},
+        {"id": 3, "file_name": "a.png", "width": 40, "height": 30},
+    ]
+    return {"images": images, "annotations": list(annotations)} | changes
 
 
 @pytest.fixture
@@ -39,13 +34,14 @@ def archive(tmp_path):
 
 
 def test_read_coco_joins_by_image_id(archive):
-    labelled = read_coco(archive / "coco.json", archive)
+    labelled, left_out = read_coco(archive / "coco.json", archive)
     assert [p.path.name for p in labelled] == ["a.png", "b.png"]
-    assert [len(p.masks) for p in labelled] == [1, 0]  # crowd and empty masks are left out, photos without animals not
+    assert [len(p.masks) for p in labelled] == [1, 0]  # crowd regions are left out, photos without animals are not
     truth = labelled[0].truth()
     assert truth.boxes.tolist() == [[5, 5, 25, 20]]
     assert labelled[1].truth().boxes.shape == (0, 4)
     assert labelled[0].read().shape == (30, 40, 3)
+    assert left_out == []
 
 
 @pytest.mark.parametrize(
@@ -54,8 +50,6 @@ def test_read_coco_joins_by_image_id(archive):
         ("not JSON", "not a COCO file"),
         ("[]", "not a COCO file"),
         (json.dumps({"images": []}), "not a COCO file"),  # no annotations
-        (json.dumps(coco(images=[])), "not a COCO file"),  # an annotation of a photo that is not listed
-        (json.dumps(coco(annotations=[{"id": 9, "image_id": 3, "segmentation": [[1, 2]]}])), "annotation 9: expected"),
     ],
 )
 def test_what_is_no_coco_file(archive, content, message):
@@ -64,8 +58,53 @@ def test_what_is_no_coco_file(archive, content, message):
         read_coco(archive / "coco.json", archive)
 
 
+A = {"id": 3, "file_name": "a.png", "width": 40, "height": 30}
+
+
+@pytest.mark.parametrize(
+    ("content", "photos", "message"),
+    [
+        (coco([annotation(9, image_id=4)]), "ab", "annotation 9 is of image 4, which is not in the file"),
+        (coco([annotation(1), annotation(1)]), "ab", "annotation 1 is there twice"),
+        (
+            coco([annotation(9, segmentation=((1, 2),))]),
+            "b",
+            "annotation 9: expected .* so all of a.png",
+        ),
+        (coco([annotation(9, segmentation=())]), "b", "annotation 9"),  # an animal without a mask is not ground
+        (coco([annotation(9, segmentation={"size": [30, 40], "counts": [1200]})]), "b", "annotation 9: .* empty"),
+        (coco([annotation(9, segmentation={"size": [40, 30], "counts": [0, 1200]})]), "b", "annotation 9"),  # turned
+        (coco([annotation(9, segmentation=((100, 0, 120, 0, 120, 9),))]), "b", "annotation 9: .* far outside"),
+        (coco(images=[A | {"file_name": "c.png"}]), "", r"image 3 \(c.png\) cannot be opened"),  # listed, but missing
+        (coco(images=[A, A | {"file_name": "b.png"}]), "a", r"image 3 \(b.png\) has the id of a.png"),
+        (coco(images=[A | {"width": 30, "height": 40}]), "", "has 40 x 30 pixels when upright, the file says 30 x 40"),
+        (coco(images=[A, {"id": 8}]), "a", "an image without id or file_name"),
+        (coco(images=[A, "a.png"]), "a", "an image without id or file_name"),
+        (coco(["mask"]), "ab", "annotation  is of image , which"),
+    ],
+)
+def test_what_is_bad_is_left_out_and_told(archive, content, photos, message):
+    (archive / "coco.json").write_text(json.dumps(content))
+    labelled, left_out = read_coco(archive / "coco.json", archive)
+    assert "".join(p.path.stem for p in labelled) == photos
+    assert re.search(message, "\n".join(left_out)), left_out
+
+
+def test_a_photo_whose_pixels_are_damaged_gives_its_place_to_the_next(archive, capsys):
+    labelled, _ = read_coco(archive / "coco.json", archive)
+    content = labelled[0].path.read_bytes()
+    labelled[0].path.write_bytes(content[:60])
+    dataset = TrainingPhotos(labelled, 32, 48, 0)
+    for p in range(4):
+        assert dataset[p][0].shape[0] == 3
+    assert "left out: Cannot read the photo" in capsys.readouterr().out
+    labelled[1].path.unlink()
+    with pytest.raises(UserError, match="None of the photos"):
+        dataset[0]
+
+
 def test_photo_missing_or_of_another_size(archive):
-    first, second = read_coco(archive / "coco.json", archive)
+    (first, second), _ = read_coco(archive / "coco.json", archive)
     second.path.unlink()
     with pytest.raises(UserError, match=r"Cannot read the photo .*b\.png"):
         second.read()
@@ -107,7 +146,7 @@ def test_animals_cut_off_are_dropped():
 
 
 def test_items_follow_from_the_seed(archive):
-    labelled = read_coco(archive / "coco.json", archive)
+    labelled, _ = read_coco(archive / "coco.json", archive)
     first, again, other = (TrainingPhotos(labelled, 32, 48, seed) for seed in (1, 1, 2))
     for p in range(6):
         np.testing.assert_array_equal(first[p][0], again[p][0])
@@ -117,7 +156,7 @@ def test_items_follow_from_the_seed(archive):
 
 
 def test_target_of_an_item(archive):
-    labelled = read_coco(archive / "coco.json", archive)
+    labelled, _ = read_coco(archive / "coco.json", archive)
     items = [TrainingPhotos(labelled, 32, 48, 0)[p] for p in range(8)]
     for image, target in items:
         assert image.shape[0] == 3

@@ -9,7 +9,7 @@ import pytest
 from pusa import photos, records
 from pusa.segmentation import masks
 from pusa.segmentation.detect import CropConfig, PhotoDetector, crop_box_of, stored_crop
-from pusa.segmentation.mask_rcnn import SegmentationConfig
+from pusa.segmentation.segmenter import SegmentationConfig
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pusa import weights
 from pusa.errors import UserError
 from pusa.schedule import learning_rate_factor
 from pusa.segmentation import masks
-from pusa.segmentation.mask_rcnn import SegmentationConfig, Segmenter
+from pusa.segmentation.segmenter import SegmentationConfig, Segmenter
 from pusa.segmentation.train import SegmentationTraining, loop, spread
 
 
