@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from commands.pairs import pair
+
 app = typer.Typer(help="Measure a run against the truth.", no_args_is_help=True)
 
 RunFolder = Annotated[str, typer.Argument(help="Folder of a run that `pusa process` finished.")]
@@ -199,6 +201,52 @@ def pattern(
     config = PatternConfig(weights=weights, device=device)
     for folder, figures in compare(archive, tune, config, crops).items():
         _print(str(folder), figures)
+
+
+@app.command()
+def segmentation(
+    coco: Annotated[
+        list[str], typer.Option(help="COCO file and folder of its photos, as FILE:FOLDER; may be repeated.")
+    ],
+    weights: Annotated[
+        list[str], typer.Option(help="Detector to measure: a row of the table each; may be repeated.")
+    ] = ["starter/segmentation"],  # noqa: B006
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the detector.")] = None,
+    worst: Annotated[Path | None, typer.Option(help="Page of the worst photos of the last one (.html).")] = None,
+) -> None:
+    """Detectors on photos with true masks: mAP without a threshold, F1 at the threshold, and the paper's F1."""
+    import time
+    from functools import partial
+
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from pusa.config import load_config
+    from pusa.report.detections import write_worst
+    from pusa.segmentation.engine import open_segmenter
+    from pusa.segmentation.evaluate import evaluate
+    from pusa.segmentation.segmenter import SegmentationConfig
+    from pusa.segmentation.train import read_all
+
+    labelled = read_all(tuple(pair(text) for text in coco))
+    table = Table("weights", "", "mAP", "AP .50", "precision", "recall", "F1", "F1 .50:.95", "paper's F1", "photos/s")
+    for name in weights:
+        settings = load_config(SegmentationConfig, config, {"weights": name})
+        segmenter = open_segmenter(settings)
+        began = time.perf_counter()
+        found, judged = evaluate(segmenter, labelled, partial(track, description=name))
+        pace = len(labelled) / (time.perf_counter() - began)
+        for kind in ("mask", "box"):
+            keys = ("map", "map50", "precision", "recall", "f1", "f1_mean", "f1_ap_ar")
+            cells = (f"{found[f'{kind}_{key}']:.3f}" for key in keys)
+            table.add_row(name if kind == "mask" else "", kind, *cells, f"{pace:.1f}" if kind == "mask" else "")
+        if worst and name == weights[-1]:
+            wrong = write_worst(worst, judged, name, settings.score_threshold)
+            typer.echo(f"{worst}: {wrong} of {len(judged)} photos have an error.")
+    console = Console(width=150, highlight=False)
+    console.print(f"{found['photos']:.0f} photos, {found['animals']:.0f} animals; threshold {settings.score_threshold}")
+    console.print(table)
 
 
 def _print(title: str, figures: dict[str, Any]) -> None:

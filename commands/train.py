@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from commands.pairs import pair
 from pusa.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,15 +56,8 @@ def segmentation(
     """Train the detector on photos with masks."""
     from pusa.segmentation.train import SegmentationTraining, loop
 
-    pairs = {name: [_pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
+    pairs = {name: [pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
     _train((SegmentationTraining, loop), config, out, workers, **pairs, start=start, minutes=minutes, seed=seed)
-
-
-def _pair(text: str, expected: str = "FILE:FOLDER, the COCO file and the folder of its photos") -> tuple[str, str]:
-    first, separator, second = text.rpartition(":")
-    if not separator:
-        raise UserError(f"Expected {expected}; got {text!r}.")
-    return str(Path(first).resolve()), str(Path(second).resolve())
 
 
 @app.command()
@@ -162,7 +156,7 @@ def embedding(
 
     expected = "RUN:ARCHIVE, a run and the synthetic archive that it processed"
     pairs = {
-        name: [_pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
+        name: [pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
     }
     flags = pairs | {"artificial": [str(path.resolve()) for path in artificial]}
     flags |= PAPER.model_dump(exclude_unset=True) if paper else {}

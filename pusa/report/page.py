@@ -29,7 +29,7 @@ ENCOUNTERS = 40  # a page; fewer where they have many pictures
 PICTURES = 240  # a page holds about 15 KB of each
 LISTED = 500  # rows of a list of photos; the rest is counted
 
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,  # names of files and individuals are not ours
     undefined=jinja2.StrictUndefined,
@@ -68,7 +68,7 @@ def write_report(
         "pages": names,
         "listed": LISTED,
     }
-    template = _TEMPLATES.get_template("page.html")
+    template = TEMPLATES.get_template("page.html")
     for number, (start, stop) in enumerate(cuts, 1):
         cards = deal(encounters.slice(start, stop - start))
         html = template.render(about, number=number, cards=cards, first=start + 1)

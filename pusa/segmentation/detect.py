@@ -19,7 +19,8 @@ from pusa import exchange, photos, records, storage
 from pusa.config import Config, set_threads
 from pusa.errors import PhotoError
 from pusa.segmentation import masks
-from pusa.segmentation.segmenter import SegmentationConfig, Segmenter
+from pusa.segmentation.engine import open_segmenter
+from pusa.segmentation.segmenter import SegmentationConfig
 
 
 class CropConfig(Config):
@@ -67,7 +68,7 @@ class PhotoDetector:
         self.fs, self.root = storage.locate(archive)
         self.crops = crops or CropConfig()
         self.given = exchange.read_instances(given) if given else None
-        self.segmenter = None if given else Segmenter(config)
+        self.segmenter = None if given else open_segmenter(config)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = table.select(["photo_id", "path", "status", "error", "digest"]).to_pylist()

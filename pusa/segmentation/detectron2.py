@@ -60,7 +60,7 @@ def read(path: Path) -> Weights:
     Raises UserError where the file is damaged, holds other objects than arrays, or is another network.
     """
     found = _tensors(path)
-    tensors = {_ours(name): tensor for name, tensor in found.items() if not LEFT_OUT.match(name)}
+    tensors = {ours(name): tensor for name, tensor in found.items() if not LEFT_OUT.match(name)}
     return Weights(str(path), "segmentation", weights.digest(path), _settings(path, tensors), tensors)
 
 
@@ -79,14 +79,15 @@ def read_resnet(path: Path) -> dict[str, Tensor] | None:
     return result
 
 
+def ours(name: str) -> str:
+    """Our name of one of detectron2's tensors."""
+    return _renamed(name, PREFIXES)
+
+
 def theirs(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of ours under detectron2's names."""
-    back = {ours: name for name, ours in PREFIXES.items()}
+    back = {new: old for old, new in PREFIXES.items()}
     return {_renamed(name, back): tensor for name, tensor in tensors.items()}
-
-
-def _ours(name: str) -> str:
-    return _renamed(name, PREFIXES)
 
 
 def _renamed(name: str, prefixes: Mapping[str, str]) -> str:

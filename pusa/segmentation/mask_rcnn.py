@@ -73,7 +73,7 @@ class ResNetMaskRCNN(GeneralizedRCNN):
     @staticmethod
     def resize(photo: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
         """A photo (h, w, 3) at another size, as detectron2 scales it: bilinear by Pillow, which averages."""
-        return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
+        return np.array(Image.fromarray(photo).resize((width, height), Image.Resampling.BILINEAR))
 
     def stages(self) -> list[nn.Module]:
         """The parts of the backbone that have learnt from ImageNet, from the pixels on."""

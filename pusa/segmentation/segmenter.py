@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +18,8 @@ from pusa.segmentation.masks import Detections, Rle, area, encode
 class SegmentationConfig(Config):
     """Settings of the detector. Sizes are in pixels."""
 
-    weights: str = "starter/segmentation"
+    weights: str = "starter/segmentation"  # or a file of `pusa train`, or a checkpoint of detectron2 (.pth, .pkl)
+    engine: Literal["pusa", "detectron2"] = "pusa"
     score_threshold: float = 0.8  # the paper's; lower finds more animals and more rocks
     classes: tuple[int, ...] | None = None  # of the weights, from 0 on; None: all are animals
     shorter_side: int | None = None  # photos are scaled to this before the network; None: 512 for lite, else 800 ...

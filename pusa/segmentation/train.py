@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pusa import metrics, weights
+from pusa import weights
 from pusa.errors import UserError
 from pusa.segmentation import detectron2
 from pusa.segmentation.data import LabelledPhoto, TrainingPhotos, read_coco
+from pusa.segmentation.evaluate import evaluate
 from pusa.segmentation.lite import LiteMaskRCNN
 from pusa.segmentation.mask_rcnn import Network, ResNetMaskRCNN, build, load
 from pusa.segmentation.segmenter import SegmentationConfig, Segmenter
 from pusa.steps import Report, StepConfig, Task, run
+
+T = TypeVar("T")
 
 MESSAGES = 20  # of what is left out of a COCO file, that are printed
 
@@ -61,12 +64,6 @@ def completed(config: SegmentationTraining, network: Network) -> SegmentationTra
     return config.model_copy(update={key: v for key, v in recipe.items() if getattr(config, key) is None})
 
 
-def evaluate(segmenter: Segmenter, labelled: list[LabelledPhoto]) -> dict[str, float]:
-    """Accuracy on photos with true masks at the segmenter's own score threshold: see `metrics.detection_metrics`."""
-    found = [segmenter.segment([photo.read()], score_threshold=0.05)[0] for photo in labelled]
-    return metrics.detection_metrics(found, [p.truth() for p in labelled], segmenter.config.score_threshold)
-
-
 def read_all(sources: tuple[tuple[Path, Path], ...]) -> list[LabelledPhoto]:
     """The photos of several COCO files; says what was left out of them."""
     result = []
@@ -80,10 +77,10 @@ def read_all(sources: tuple[tuple[Path, Path], ...]) -> list[LabelledPhoto]:
     return result
 
 
-def spread(labelled: list[LabelledPhoto], n: int) -> list[LabelledPhoto]:
-    """At most n photos, evenly spread over the list."""
-    n = min(n, len(labelled))
-    return [labelled[i * len(labelled) // n] for i in range(n)]
+def spread(items: list[T], n: int) -> list[T]:
+    """At most n items, evenly spread over the list."""
+    n = min(n, len(items))
+    return [items[i * len(items) // n] for i in range(n)]
 
 
 class SegmentationTask(Task[SegmentationTraining]):
@@ -133,7 +130,7 @@ class SegmentationTask(Task[SegmentationTraining]):
         if not self.held_out:
             return {}
         segmenter = Segmenter(SegmentationConfig(device=self.config.device), network=self.network)
-        return evaluate(segmenter, self.held_out)
+        return evaluate(segmenter, self.held_out)[0]
 
     def save(self) -> None:
         weights.save(self.config.out, "segmentation", self.settings, self.network.state_dict())
@@ -163,9 +160,7 @@ def start_network(config: SegmentationTraining) -> tuple[Network, dict[str, Any]
     network = build(settings)
     fitting = {k: v for k, v in network.state_dict().items() if v.shape == stored.tensors[k].shape}
     network.load_state_dict({k: stored.tensors[k] for k in fitting}, strict=False)
-    print(
-        f"{config.start} tells {stored.settings['classes']} classes apart: its predictors are learnt anew", flush=True
-    )
+    print(f"{config.start} has {stored.settings['classes']} classes: its predictors are learnt anew", flush=True)
     return network, settings
 
 
@@ -179,9 +174,7 @@ def take_resnet(network: Network, resnet: dict[str, Tensor], source: str) -> Non
     missing = [n for n in homes if n not in resnet and not n.endswith(("running_mean", "running_var"))]
     foreign = [n for n in resnet if n not in homes or state[homes[n]].shape != resnet[n].shape]
     if missing or foreign:
-        raise UserError(
-            f"{source} is another ResNet than the network's: missing {missing[:3]}, not known {foreign[:3]}."
-        )
+        raise UserError(f"{source} is another ResNet: missing {missing[:3]}, not known {foreign[:3]}.")
     network.load_state_dict({homes[name]: tensor for name, tensor in resnet.items()}, strict=False)
 
 
@@ -191,10 +184,6 @@ def parameter_groups(network: Network, config: SegmentationTraining) -> list[dic
     for stage in stages[: 0 if config.start == "scratch" else config.frozen]:
         stage.requires_grad_(False)
     old = {id(p) for stage in stages for p in stage.parameters()}
-    return [
-        {
-            "params": [p for p in network.parameters() if p.requires_grad and id(p) in old],
-            "share": config.backbone_rate,
-        },
-        {"params": [p for p in network.parameters() if id(p) not in old], "share": 1.0},
-    ]
+    known = [p for p in network.parameters() if p.requires_grad and id(p) in old]
+    new = [p for p in network.parameters() if id(p) not in old]
+    return [{"params": known, "share": config.backbone_rate}, {"params": new, "share": 1.0}]
