@@ -27,6 +27,12 @@ def process(
     instances: Annotated[
         Path | None, typer.Option(help="COCO or MegaDetector JSON whose boxes and masks replace the detector.")
     ] = None,
+    segmentation: Annotated[
+        str | None,
+        typer.Option(
+            help="Detector: a file of `pusa train segmentation`, or detectron2's (.pth, .pkl); else the starter."
+        ),
+    ] = None,
     by: By = None,
     gap: Gap = None,
     sequences: Sequences = None,
@@ -39,11 +45,15 @@ def process(
     from pipelines import cluster
     from pipelines.process import ProcessConfig, begin
     from pipelines.process import process as run_process
+    from pusa import weights
     from pusa.config import load_config
 
     console = Console()
     flags = index_config(by, gap, sequences, deployments).model_dump(mode="json", exclude_unset=True)
-    settings = load_config(ProcessConfig, config, {f"index.{key}": value for key, value in flags.items()})
+    overrides = {f"index.{key}": value for key, value in flags.items()}
+    if segmentation:
+        overrides["segmentation.weights"] = weights.absolute(segmentation)
+    settings = load_config(ProcessConfig, config, overrides)
     given = str(instances) if instances else None
     command = shlex.join(["pusa", *sys.argv[1:]])
     summary = begin(archive, out, settings, given, command)

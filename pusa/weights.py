@@ -53,6 +53,11 @@ def find(name: str) -> Path:
     return path
 
 
+def absolute(name: str) -> str:
+    """The name of weights from any working directory: `starter/<name>` as it is, a path made absolute."""
+    return name if name.startswith("starter/") else str(Path(name).resolve())
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, as hex. Raises UserError where it cannot be read."""
     try:

@@ -23,6 +23,7 @@ def run(monkeypatch, capsys, *arguments):
         (("index", "{tmp}"), "There are no photos"),
         (("process", "{tmp}/nowhere", "--out", "{tmp}/run"), "There is no folder"),
         (("process", "{tmp}", "--out", "{tmp}/run", "--config", "{tmp}/c.yaml"), "Cannot read the settings file"),
+        (("process", ".", "--out", "{tmp}/run", "--segmentation", "{tmp}/none.pth"), "There is no weights file"),
         (("identify", "{tmp}", "--gallery", "{tmp}/g"), "is not a run"),
         (("report", "{tmp}"), "is not a run"),
         (("gallery", "enroll", "{tmp}", "--gallery", "g", "--individuals", "names.csv"), "is not a run"),
