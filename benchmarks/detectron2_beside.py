@@ -45,23 +45,18 @@ def main(folder: Path, architectures: Sequence[str]) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "w.safetensors"
             weights.save(file, "segmentation", {"architecture": name, "classes": 1}, network.state_dict(), half=False)
-            config = SegmentationConfig(weights=str(file), device="cpu")
+            config = SegmentationConfig(weights=str(file), device="cpu", half=False)
             ours, other = Segmenter(config), engine.Detectron2Segmenter(config)
-        ours.dtype = torch.float32
+            half = Segmenter(config.model_copy(update={"half": True}))
         print(name)
         agreement(ours.segment(pictures, SCORE), other.segment(pictures, SCORE))
         losses(name, ours, pictures[0])
         runs: dict[str, Callable[[], object]] = {
             "detectron2": lambda other=other: other.segment(pictures[:3], SCORE),
-            "Pusa, float32": lambda ours=ours: typed(ours, torch.float32).segment(pictures[:3], SCORE),
-            "Pusa, bfloat16": lambda ours=ours: typed(ours, torch.bfloat16).segment(pictures[:3], SCORE),
+            "Pusa, float32": lambda ours=ours: ours.segment(pictures[:3], SCORE),
+            "Pusa, bfloat16": lambda half=half: half.segment(pictures[:3], SCORE),
         }
         speed(runs, 3)
-
-
-def typed(segmenter: Segmenter, dtype: torch.dtype) -> Segmenter:
-    segmenter.dtype = dtype
-    return segmenter
 
 
 def scaled(name: str, photo: NDArray[np.uint8]) -> ResNetMaskRCNN:
@@ -82,9 +77,7 @@ def scaled(name: str, photo: NDArray[np.uint8]) -> ResNetMaskRCNN:
         return output * factor
 
     hooks = [module.register_forward_hook(rescale) for module in spreads]
-    segmenter = Segmenter(SegmentationConfig(device="cpu"), network=network)
-    segmenter.dtype = torch.float32
-    segmenter.segment([photo], SCORE)
+    Segmenter(SegmentationConfig(device="cpu", half=False), network=network).segment([photo], SCORE)
     for hook in hooks:
         hook.remove()
     return network

@@ -26,6 +26,7 @@ class SegmentationConfig(Config):
     longer_side: int | None = None  # ... unless their longer side would exceed this; None: 800, or 1333
     max_detections: int = 50  # per photo; the paper's photos hold at most 19 animals
     device: str = "auto"  # "auto", "cpu", "cuda", "cuda:1", ...
+    half: bool = True  # numbers of 16 bits where the device is fast in them; False: float32
 
 
 def working_size(height: int, width: int, shorter: int, longer: int) -> tuple[int, int]:
@@ -42,7 +43,8 @@ class Segmenter:
         """Loads `config.weights`, or takes `network` instead."""
         set_threads(threads)
         self.config = config
-        self.device, self.dtype = device_and_dtype(config.device)
+        self.device, dtype = device_and_dtype(config.device)
+        self.dtype = dtype if config.half else torch.float32
         self.network = (load(config.weights)[0] if network is None else network).to(self.device).eval()
 
     def segment(self, photos: Sequence[NDArray[np.uint8]], score_threshold: float | None = None) -> list[Detections]:

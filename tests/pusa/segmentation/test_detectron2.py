@@ -188,10 +188,13 @@ def test_classes_that_are_asked_for():
     assert counts[None] == 3 * counts[0,]
 
 
-@pytest.mark.parametrize("name", ["R_50_FPN", "R_50_C4", "R_50_DC5"])
+@pytest.mark.parametrize("name", SIX)
 def test_all_parts_but_the_frozen_ones_learn(name):
     torch.manual_seed(0)
     network = build({"architecture": name}).train()
+    for layer, module in network.named_modules():
+        if layer.endswith("conv3"):
+            module.norm.weight *= 0.25  # or residual sums of random layers grow until softmax has no gradient
     for stage in network.stages()[: network.frozen]:
         stage.requires_grad_(False)
     boxes = torch.tensor([[10.0, 10, 50, 40], [60, 20, 90, 60]])
