@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.table import Table
 from commands.index import Archive, By, Deployments, Gap, Sequences, index_config, print_summary
 
 if TYPE_CHECKING:
-    from pipelines.process import Progress
+    from pipelines.process import ProcessConfig, Progress
 
 
 def process(
@@ -40,6 +41,10 @@ def process(
     config: Annotated[Path | None, typer.Option(help="YAML with settings of the stages.")] = None,
     address: Annotated[str, typer.Option(help="Ray cluster to use; `local` starts one on this machine.")] = "local",
     cpus: Annotated[int | None, typer.Option(help="Use only so many cores of this machine.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=1, help="Use so many GPUs; on a cluster they are asked for and waited for.")
+    ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what would be done and by what; do nothing.")] = False,
 ) -> None:
     """Find the animals in an archive's photos, their patterns and encounters. Resumes a run that did not finish."""
     from pipelines import cluster
@@ -55,17 +60,54 @@ def process(
         overrides["segmentation.weights"] = weights.absolute(segmentation)
     settings = load_config(ProcessConfig, config, overrides)
     given = str(instances) if instances else None
+    if explain:
+        _explain(archive, out, settings, given, address, cpus, gpus)
+        return
     command = shlex.join(["pusa", *sys.argv[1:]])
     summary = begin(archive, out, settings, given, command)
     if summary:
         print_summary(summary, console)
     try:
-        with cluster.connect(address, cpus), _Line(console) as line:
+        with cluster.connect(address, cpus, num_gpus=gpus), _gpus(address, gpus, console), _Line(console) as line:
             manifest = run_process(archive, out, settings, given, line)
     except BaseException:
         console.print(f"The run is not finished. Resume it with:\n  {command}", soft_wrap=True, highlight=False)
         raise
     print_counts(manifest, out, console)
+
+
+def _explain(
+    archive: str, out: str, settings: ProcessConfig, given: str | None, address: str, cpus: int | None, gpus: int | None
+) -> None:
+    """Prints the plan for this machine, or for a cluster as it will be once the GPUs asked for have come."""
+    from pipelines import cluster
+    from pipelines.plan import explain
+
+    if address == "local":
+        there = cluster.of_this_machine()
+    else:
+        with cluster.connect(address):
+            there = cluster.resources()
+    table = Table(show_header=False, title="Plan", title_justify="left")
+    for row in explain(archive, out, settings, given, cpus or there[0], there[1] if gpus is None else gpus):
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _gpus(address: str, gpus: int | None, console: Console) -> AbstractContextManager[Any]:
+    """The GPUs of a cluster, once they are there; on this machine nothing is waited for."""
+    from pipelines import cluster
+
+    if gpus is None or address == "local":
+        return nullcontext()
+    told: set[int] = set()
+
+    def tell(there: int) -> None:
+        if there not in told:
+            told.add(there)
+            console.print(f"{there} of {gpus} GPUs are there.")
+
+    return cluster.gpus_of_cluster(gpus, tell)
 
 
 class _Line:

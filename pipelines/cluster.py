@@ -6,7 +6,8 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from ray.data import ActorPoolStrategy, DataContext  # noqa: E402
 
 from pusa.errors import UserError  # noqa: E402
 
+POLL_SECONDS = 5.0
 OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
 
 
@@ -59,8 +61,11 @@ def share(stages: int, cpus: float, gpus: float) -> Share:
 
 
 @contextlib.contextmanager
-def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: bool = False) -> Iterator[None]:
-    """A Ray session: `local` starts one on this machine (`num_cpus` limits it), anything else joins a cluster.
+def connect(
+    address: str = "local", num_cpus: int | None = None, log_to_driver: bool = False, num_gpus: int | None = None
+) -> Iterator[None]:
+    """A Ray session: `local` starts one on this machine (`num_cpus` and `num_gpus` limit it), anything else joins a
+    cluster.
 
     `log_to_driver` shows what workers print, such as the progress of a training.
     """
@@ -69,7 +74,8 @@ def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: 
         return
     settings: dict[str, Any] = {"address": address, "logging_level": logging.ERROR, "log_to_driver": log_to_driver}
     if address == "local":
-        settings |= {"num_cpus": num_cpus, "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        settings |= {"num_cpus": num_cpus, "num_gpus": num_gpus, "include_dashboard": False,
+                     "object_store_memory": OBJECT_STORE_BYTES}  # fmt: skip
     with contextlib.nullcontext() if log_to_driver else _native_stderr_closed():
         ray.init(**settings)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -80,6 +86,32 @@ def connect(address: str = "local", num_cpus: int | None = None, log_to_driver: 
             raise _told(e) from e
         finally:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def gpus_of_cluster(count: int, report: Callable[[int], None], minutes: float = 30.0) -> Iterator[int]:
+    """Asks the autoscaler for `count` GPUs, waits for them, and gives them back at the end; yields how many there are.
+
+    Pools have a fixed size, so all GPUs must be there before the first of them starts (Ray does not let a pool of one
+    grow: ray-project/ray#59144). `report` is told how many have come. Raises UserError where none came in time.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    request_resources(bundles=[{"GPU": 1}] * count)
+    try:
+        end = time.monotonic() + 60 * minutes
+        while (there := int(resources()[1])) < count and time.monotonic() < end:
+            report(there)
+            time.sleep(POLL_SECONDS)
+        if not there:
+            raise UserError(
+                f"No GPU came in {minutes:g} minutes. `ray status` on the head says why: no spot capacity, a quota of "
+                "the account, or a worker whose setup failed. Give the same command again, or process without --gpus."
+            )
+        report(there)
+        yield there
+    finally:
+        request_resources(bundles=[])
 
 
 def _told(error: BaseException) -> BaseException:
@@ -117,3 +149,10 @@ def resources() -> tuple[float, float]:
     """CPUs and GPUs of the cluster."""
     total = ray.cluster_resources()
     return total.get("CPU", 1.0), total.get("GPU", 0.0)
+
+
+def of_this_machine() -> tuple[float, float]:
+    """CPUs and GPUs that a local session would have."""
+    import torch
+
+    return float(os.cpu_count() or 1), float(torch.cuda.device_count())

@@ -151,14 +151,8 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         return
     size = config.photos_per_block
     blocks = [todo.slice(i, size).combine_chunks() for i in range(0, len(todo), size)]
-    cpus, gpus = cluster.resources()
-    share = cluster.share(4, cpus, gpus)
-    stages: list[tuple[type, dict[str, Any]]] = [
-        (PhotoDetector, {"archive": archive, "config": config.segmentation, "crops": config.crops, "given": given}),
-        (Describer, {"config": config.descriptor}),
-        (GreyPatches if config.pattern.grey_side else PatternExtractor, {"config": config.pattern}),
-        (PatchEmbedder, {"config": config.embedding}),
-    ]
+    stages = stages_of(archive, config, given)
+    share = cluster.share(len(stages), *cluster.resources())
     stream: ray.data.Dataset = ray.data.from_arrow(blocks)
     for stage, arguments in stages:
         stream = stream.map_batches(
@@ -185,6 +179,16 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         report(progress)
         stop_if_systematic(progress)
     verify(run, set(index["photo_id"].to_pylist()))
+
+
+def stages_of(archive: str, config: ProcessConfig, given: str | None) -> list[tuple[type, dict[str, Any]]]:
+    """The stages that photos stream through, a pool of actors each, with the arguments of their constructors."""
+    return [
+        (PhotoDetector, {"archive": archive, "config": config.segmentation, "crops": config.crops, "given": given}),
+        (Describer, {"config": config.descriptor}),
+        (GreyPatches if config.pattern.grey_side else PatternExtractor, {"config": config.pattern}),
+        (PatchEmbedder, {"config": config.embedding}),
+    ]
 
 
 def stop_if_systematic(progress: Progress) -> None:
