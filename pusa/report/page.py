@@ -74,7 +74,7 @@ def write_report(
         html = template.render(about, number=number, cards=cards, first=start + 1)
         storage.write_bytes(run.fs, run.file(names[number - 1]), html.encode())
     _remove_others(run, names)
-    return [run.file(name) for name in names]
+    return [f"{run.key}/{name}" for name in names]
 
 
 def page_name(number: int) -> str:
