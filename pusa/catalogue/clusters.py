@@ -1,0 +1,168 @@
+"""Encounters in clusters, one an individual: a partition that no single change makes more probable.
+
+Its objective is the sum of the weights of all pairs within clusters, and for each cluster `cost`: the logarithm of the
+number of animals there may be, since so improbable it is beforehand that two encounters show the same one. No cluster
+holds a pair that is two animals for certain. This is correlation clustering (Bansal 2004), by agglomeration and local
+search.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+from pusa.catalogue.evidence import Evidence
+
+LEAST = 1e-9  # by which the objective has to rise: less is rounding
+
+
+@dataclass(frozen=True)
+class Change:
+    """A way to have it otherwise: `part` leaves the cluster `source` and joins the cluster `target`, or becomes one of
+    its own (-1). `loss`: by how much the objective falls then; below 0 it rises."""
+
+    kind: Literal["merge", "split", "move"]
+    part: tuple[int, ...]
+    source: int
+    target: int
+    loss: float
+
+
+class Clusters:
+    """A partition of the encounters of some evidence: `label` of each, and the `members` of each label."""
+
+    def __init__(self, evidence: Evidence, cost: float, labels: Sequence[int] | None = None) -> None:
+        self.evidence, self.cost = evidence, cost
+        self.label = list(range(evidence.size)) if labels is None else [int(x) for x in labels]
+        self.members: dict[int, set[int]] = {}
+        for i, name in enumerate(self.label):
+            self.members.setdefault(name, set()).add(i)
+        self._fresh = max(self.label, default=-1) + 1
+
+    def objective(self) -> float:
+        """What is to be as large as can be."""
+        within = sum(self.evidence.matrix(sorted(m)).sum() / 2 for m in self.members.values() if len(m) > 1)
+        return float(within) + self.cost * len(self.members)
+
+    def agglomerate(self) -> None:
+        """Joins the two clusters that gain most by it, until none do."""
+        links = {name: self.links(name) for name in self.members}
+        heap = [(-w, a, b) for a, mine in links.items() for b, w in mine.items() if a < b and w > self.cost]
+        heapq.heapify(heap)
+        while heap:
+            w, a, b = heapq.heappop(heap)
+            # What has changed since it was pushed was pushed again.
+            if links.get(a, {}).get(b) != -w or self._forbidden(self.members[a], b):
+                continue
+            if len(self.members[a]) < len(self.members[b]):
+                a, b = b, a
+            self._put(tuple(self.members[b]), b, a)
+            others = (links[a].keys() | links.pop(b).keys()) - {a, b}
+            links[a] = self.links(a)
+            for c in others:
+                links[c].pop(b, None)
+                links[c][a] = links[a][c]
+                if links[a][c] > self.cost:
+                    heapq.heappush(heap, (-links[a][c], min(a, c), max(a, c)))
+
+    def links(self, name: int) -> dict[int, float]:
+        """Sum of the weights towards each cluster that it was compared with, by label."""
+        total: dict[int, float] = {}
+        for i in self.members[name]:
+            for other, w in self._toward(i).items():
+                if other != name:
+                    total[other] = total.get(other, 0.0) + w
+        return total
+
+    def search(self, changed: Iterable[int]) -> set[int]:
+        """Makes changes that raise the objective, beginning with those of the clusters `changed`, until there are none.
+        Returns the labels of all clusters that are others now, or whose neighbours are."""
+        waiting = dict.fromkeys(changed)
+        touched = set(waiting)
+        while waiting:
+            name = next(iter(waiting))
+            del waiting[name]
+            if name not in self.members:
+                continue
+            best = min(self.changes(name), key=lambda c: c.loss, default=None)
+            if best is not None and best.loss < -LEAST:
+                again = self.apply(best)
+                waiting |= dict.fromkeys(again)
+                touched |= again
+        return touched
+
+    def apply(self, change: Change) -> set[int]:
+        """Makes a change. Returns the labels of the clusters that are others now, and of their neighbours."""
+        if change.target < 0:
+            target, self._fresh = self._fresh, self._fresh + 1
+        else:
+            target = change.target
+        self._put(change.part, change.source, target)
+        return self.around(change.part) | {change.source, target}
+
+    def around(self, encounters: Iterable[int]) -> set[int]:
+        """The labels of clusters whose changes depend on these encounters: their own, and those compared with them."""
+        return {self.label[j] for i in encounters for j in (i, *self.evidence.weights[i])}
+
+    def changes(self, name: int) -> list[Change]:
+        """What could be otherwise with a cluster: every merge with a neighbour, the splits in two that cut few links,
+        and every move of one encounter to a neighbour."""
+        members = sorted(self.members[name])
+        found = [
+            Change("merge", tuple(members), name, other, self.cost - w)
+            for other, w in self.links(name).items()
+            if not self._forbidden(members, other)
+        ]
+        if len(members) == 1:
+            return found
+        inner = self.evidence.matrix(members)
+        for part in _cuts(inner):
+            cut = float(inner[np.ix_(part, ~part)].sum())
+            found.append(Change("split", tuple(np.array(members)[part].tolist()), name, -1, cut - self.cost))
+        for k, i in enumerate(members):
+            own = float(inner[k].sum())
+            for other, w in self._toward(i).items():
+                if other != name and not self._forbidden((i,), other):
+                    found.append(Change("move", (i,), name, other, own - w))
+        return found
+
+    def _toward(self, i: int) -> dict[int, float]:
+        """Sum of the weights from an encounter to each cluster that it was compared with."""
+        total: dict[int, float] = {}
+        for j, w in self.evidence.weights[i].items():
+            total[self.label[j]] = total.get(self.label[j], 0.0) + w
+        return total
+
+    def _forbidden(self, part: Iterable[int], other: int) -> bool:
+        return self.evidence.forbidden(part, self.members[other])
+
+    def _put(self, part: Sequence[int], source: int, target: int) -> None:
+        self.members[source] -= set(part)
+        self.members.setdefault(target, set()).update(part)
+        for i in part:
+            self.label[i] = target
+        if not self.members[source]:
+            del self.members[source]
+
+
+def _cuts(weights: np.ndarray) -> list[np.ndarray]:
+    """Parts (m,) bool of m encounters that could be split off: each one alone, and what hangs on each link of the tree
+    of strongest links."""
+    m = len(weights)
+    parts = [np.arange(m) == k for k in range(m if m > 2 else 1)]
+    if m > 3:
+        tree = minimum_spanning_tree(weights.max() + 1 - weights)
+        for a, b in zip(*tree.nonzero(), strict=True):
+            cut = tree.copy()
+            cut[a, b] = 0
+            cut.eliminate_zeros()
+            part = np.zeros(m, bool)
+            part[breadth_first_order(cut, a, directed=False, return_predecessors=False)] = True
+            if 1 < part.sum() < m - 1:
+                parts.append(part)
+    return parts
