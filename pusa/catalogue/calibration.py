@@ -5,9 +5,9 @@ the signs of a share r are like those of any two animals, and the others' are li
 
     ratio = (1 - r) + r exp(a . signs + b)
 
-(a mixture, whose weights are all fitted at once to pairs that are known, by largest likelihood). Its logarithm is what a
-pair weighs; it is never below log(1 - r), since to find nothing in common says little. How frequent pairs of one animal
-are is no part of it: that differs from archive to archive.
+(a mixture, whose weights are all fitted at once to pairs that are known, by largest likelihood). Its logarithm is what
+a pair weighs; it is never below log(1 - r), since to find nothing in common says little. How frequent pairs of one
+animal are is no part of it: that differs from archive to archive.
 """
 
 from __future__ import annotations

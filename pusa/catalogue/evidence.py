@@ -32,7 +32,8 @@ class Evidence:
     """The graph of `size` encounters.
 
     `pairs` (P, 2) int are those that were compared, and `weights` (P,) what they weigh. Any other pair weighs nothing,
-    nor does one without a common flank (`flanks`, (N, 2) bool). `apart`: pairs that are two animals for certain.
+    nor does one without a common flank (`flanks`, (N, 2) bool). Two animals for certain are the pairs `apart`, and any
+    two encounters with different `names`.
     """
 
     def __init__(
@@ -42,9 +43,11 @@ class Evidence:
         weights: np.ndarray,
         flanks: np.ndarray | None = None,
         apart: Iterable[Pair] = (),
+        names: Sequence[str | None] | None = None,
     ) -> None:
         self.size = size
         self.flanks = np.ones((size, 2), bool) if flanks is None else flanks
+        self.names = [None] * size if names is None else list(names)
         self.weights: list[dict[int, float]] = [{} for _ in range(size)]
         self.apart: list[set[int]] = [set() for _ in range(size)]
         self.answers: dict[Pair, list[float]] = {}
@@ -74,6 +77,10 @@ class Evidence:
         """Weights (m, m) among some encounters, 0 on the diagonal."""
         return np.array([[self.weights[i].get(j, 0.0) for j in members] for i in members]).reshape(-1, len(members))
 
-    def forbidden(self, first: Iterable[int], second: set[int]) -> bool:
+    def forbidden(self, first: Iterable[int], second: Iterable[int]) -> bool:
         """Whether two sets hold a pair that is two animals for certain."""
-        return any(self.apart[i] & second for i in first)
+        others, mine = set(second), list(first)
+        if any(not self.apart[i].isdisjoint(others) for i in mine):
+            return True
+        names = [{self.names[i] for i in part} - {None} for part in (mine, others)]
+        return bool(names[0] and names[1]) and len(names[0] | names[1]) > 1

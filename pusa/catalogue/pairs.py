@@ -88,7 +88,7 @@ def nearest(vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     for begin in range(0, len(x), BLOCK):
         block = x[begin : begin + BLOCK]
         similarity = block @ x.T
-        mean, deviation = similarity.mean(dim=1, keepdim=True), similarity.std(dim=1, keepdim=True)
+        mean, deviation = similarity.mean(dim=1, keepdim=True), similarity.std(dim=1, correction=0, keepdim=True)
         similarity[:, empty] = similarity[empty[begin : begin + BLOCK]] = -torch.inf
         similarity[torch.arange(len(block)), torch.arange(begin, begin + len(block))] = -torch.inf
         best, at = similarity.topk(k, dim=1)

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from pydantic import Field
 
 from pusa.catalogue.clusters import Change, Clusters
@@ -36,6 +37,13 @@ class ReviewConfig(Config):
         default=2.0, ge=0
     )  # of the objective that every change has to lose; exp(-margin) are its odds
     looks: int = Field(default=3, gt=0)  # questions about one change at most, "cannot say" among them
+    # Weak signs come from the encounter as much as from the pair (a clear picture resembles many): they do not add up.
+    weak: float = Field(default=2.0, ge=0)  # what weighs less counts as nothing
+    against: float = Field(default=0.3, ge=0)  # how much of what speaks for two animals counts, for the same reason
+
+    def counted(self, weights: np.ndarray) -> np.ndarray:
+        """What counts of the weights of pairs (P,)."""
+        return np.where(weights > self.weak, weights, self.against * np.minimum(weights, 0))
 
     def weight(self, answer: Answer) -> float:
         """What an answer weighs."""

@@ -99,7 +99,7 @@ def graphs(draw):
 
 @given(graphs(), st.floats(0, 4))
 def test_constraints_are_never_broken_and_no_change_is_better(graph, cost):
-    size, weights, apart, sides = graph
+    size, _, apart, sides = graph
     clusters = settled(evidence(*graph), cost)
     assert sorted(i for m in clusters.members.values() for i in m) == list(range(size))
     assert all(clusters.label[a] != clusters.label[b] for a, b in apart)

@@ -40,11 +40,11 @@ def test_the_least_certain_change_is_asked_about_first():
     """Joined with 4.5 - 4 = .5 to spare; left apart by 4 - 3 = 1; certain: 9 - 4 = 5."""
     asking = review(6, {(0, 1): 4.5, (2, 3): 3.0, (4, 5): 9.0})
     first = asking.question()
-    assert first.pair == (0, 1) and first.change.kind == "split"
+    assert (first.pair, first.change.kind) == ((0, 1), "split")
     assert first.probability == pytest.approx(1 / (1 + math.exp(0.5)))
     asking.answer((0, 1), "same")  # .5 + 3.9: settled
     second = asking.question()
-    assert second.pair == (2, 3) and second.change.kind == "merge"
+    assert (second.pair, second.change.kind) == ((2, 3), "merge")
     asking.answer((2, 3), "different")
     assert asking.question() is None
     assert groups(asking) == {frozenset({0, 1}), frozenset({2}), frozenset({3}), frozenset({4, 5})}
