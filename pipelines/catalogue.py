@@ -1,13 +1,12 @@
-"""A catalogue from a gallery of encounters that nobody has named: pairs, clusters, questions, and names."""
+"""The encounters of a gallery that a catalogue is made of, and the pairs of them that may show one animal."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,15 @@ import pyarrow.parquet as pq
 
 from pusa import records
 from pusa.catalogue import pairs as search
-from pusa.catalogue.calibration import Calibrations, PairCalibration, frequency
-from pusa.catalogue.clusters import Clusters
-from pusa.catalogue.evidence import Evidence, Pair, flanks, pair
+from pusa.catalogue.calibration import Calibrations, PairCalibration
+from pusa.catalogue.evidence import Pair, pair
 from pusa.catalogue.pairs import Pairs, ProposeConfig
-from pusa.catalogue.review import Answer, Review, ReviewConfig
-from pusa.gallery.journal import Catalogue, Decision, Key, Look
+from pusa.gallery.journal import Catalogue, Decision, Key
 from pusa.gallery.search import Watch
 from pusa.gallery.store import Gallery
 from pusa.records import Run
 
 MACHINE = "pusa catalogue"  # who decides names that nobody looked at; the next catalogue is free to change them
-CERTAIN = 1000.0  # weight of two encounters that people gave one name
-LOOKS: dict[Answer, Look] = {"same": "one_animal", "different": "two_animals", "unknown": "cannot_say"}
 ROWS = 256  # encounters read at once: 32 MB of vectors
 
 
@@ -190,30 +185,3 @@ def calibrate(gallery: Gallery, kept: Path | None = None, watch: Watch = iter) -
         other = sequence[a] != sequence[b]
         made.append(PairCalibration.fit(proposed.signs[other], (name[a] == name[b])[other], source))
     return Calibrations(verified=made[0], distances=made[1])
-
-
-def begin(found: Encounters, pairs: Pairs, calibration: PairCalibration, config: ReviewConfig) -> Review:
-    """The review of a catalogue, with all that people have said about its encounters so far."""
-    n = len(found.keys)
-    weights = calibration.weights(pairs.signs)
-    animals = n / (1 + frequency(weights, n * (n - 1) // 2) * (n - 1)) if n > 1 else 1.0
-    evidence = Evidence(n, pairs.at, config.counted(weights), flanks(found.sides), found.apart(), found.names)
-    named: dict[str, list[int]] = {}
-    for i, name in enumerate(found.names):
-        if name is not None:
-            named.setdefault(name, []).append(i)
-    for members in named.values():
-        for a, b in pairwise(members):
-            evidence.weights[a][b] = evidence.weights[b][a] = CERTAIN
-    place, said = found.place, {look: answer for answer, look in LOOKS.items()}
-    for first, second, look in found.known.looks:
-        if first in place and second in place:
-            evidence.answer(place[first], place[second], config.weight(said[look]))
-    clusters = Clusters(evidence, math.log(max(animals, 1.0)))
-    clusters.agglomerate()
-    return Review(clusters, config)
-
-
-def answer(gallery: Gallery, first: Key, second: Key, said: Answer, by: str, reason: str = "") -> Decision:
-    """Writes what a person said about a pair into the journal. Raises UserError where the gallery does not have it."""
-    return gallery.decide(Decision(LOOKS[said], (first, second), by=by, reason=reason))[0]

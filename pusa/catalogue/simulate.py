@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -69,16 +70,23 @@ def by_threshold(size: int, pairs: Pairs, weights: np.ndarray, threshold: float)
 
 
 def by_similarity(
-    size: int, pairs: Pairs, weights: np.ndarray, reviewer: Callable[[int, int], Answer], most: int
+    size: int,
+    pairs: Pairs,
+    weights: np.ndarray,
+    reviewer: Callable[[int, int], Answer],
+    most: int,
+    threshold: float = math.inf,
 ) -> list[int]:
     """Labels after `most` questions about the heaviest pairs, one after another, less those that follow from "same"
-    answers: what a reviewer does with a ranked list."""
+    answers, and less those above the `threshold`, which are taken for the same: what one does with a ranked list."""
     sets, asked = DisjointSet(range(size)), 0
     for place in np.argsort(-weights, kind="stable"):
-        if asked == most:
-            break
         a, b = (int(x) for x in pairs.at[place])
-        if not sets.connected(a, b):
+        if weights[place] > threshold:
+            sets.merge(a, b)
+        elif asked == most:
+            break
+        elif not sets.connected(a, b):
             asked += 1
             if reviewer(a, b) == "same":
                 sets.merge(a, b)
