@@ -178,7 +178,7 @@ def calibrate(gallery: Gallery, kept: Path | None = None, watch: Watch = iter) -
     found = named(encounters(gallery))
     source = f"{len(found.keys)} encounters of the gallery {gallery.uri}"
     made = []
-    for config in (ProposeConfig(), ProposeConfig(verification=None, nearest=len(found.keys))):
+    for config in (ProposeConfig(), ProposeConfig(verification=None, nearest=max(1, len(found.keys)))):
         proposed = proposals(gallery, found, config, kept if config.verification else None, watch)
         a, b = proposed.at.T
         name, sequence = np.array(found.names), np.array(found.sequences)

@@ -80,6 +80,16 @@ class Review:
             heapq.heappop(self._heap)
         return None
 
+    def questions(self, most: int) -> list[Question]:
+        """The most informative ones, as long as none is answered; no pair twice."""
+        found: dict[Pair, Question] = {}
+        for loss, _, version, change in sorted(self._heap, key=lambda entry: entry[:2]):
+            if len(found) == most:
+                break
+            if self._version.get(change.source) == version and (asked := self._pair(change)):
+                found.setdefault(asked, Question(asked, change, 1 / (1 + math.exp(loss))))
+        return list(found.values())
+
     def answer(self, asked: Pair, answer: Answer) -> None:
         """Takes an answer to any pair, and improves the clusters around it."""
         self.clusters.evidence.answer(*asked, self.config.weight(answer))
