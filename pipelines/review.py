@@ -60,8 +60,8 @@ def names(found: Encounters, clusters: Clusters) -> list[str]:
     used = found.known.known | found.known.merged.keys()
     fresh = (name for k in count(1) if (name := f"P{k:04d}") not in used)
     for members in groups:
-        given = [name for i in members if (name := found.names[i]) is not None]
-        mine = given or [name for i in members if (name := earlier[i]) is not None and name not in taken]
+        given = [name for name in (found.names[i] for i in members) if name is not None]
+        mine = given or [name for name in (earlier[i] for i in members) if name is not None and name not in taken]
         chosen = Counter(mine).most_common(1)[0][0] if mine else next(fresh)
         taken.add(chosen)
         for i in members:

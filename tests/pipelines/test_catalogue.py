@@ -122,7 +122,7 @@ def test_two_in_one_photo_are_two(gallery, run):
     for other in ("1#0", "1#1"):
         for _ in range(3):
             review.answer(gallery, (key, "6#0"), (key, other), "same", "Mia")
-    found, asking = opened(gallery)
+    found, _ = opened(gallery)
     assert found.apart() == {(found.place[key, "1#0"], found.place[key, "1#1"])}
     assert not any({"1#0", "1#1"} <= m for m in together(gallery))
 
@@ -185,7 +185,7 @@ def test_a_simulated_review(tmp_path, run):
     assert [r.error for r in rows] == [0, 0, 0, 0, 0, 0.05, 0.05, 0.05]
     asked = rows[2]
     assert (asked.mean("individuals"), asked.mean("adjusted_rand"), asked.mean("count_error")) == (6, 1, 0)
-    with pytest.raises(UserError, match="No encounter of .* has a name"):
+    with pytest.raises(UserError, match="has a name: enroll them"):
         evaluate(enrolled(tmp_path, run, names=False), CALIBRATIONS, NEAREST, ReviewConfig())
 
 
