@@ -41,7 +41,8 @@ class Archive:
         self.animal = rng.permutation(n) // EACH
         self.of_animal = rng.integers(len(real), size=(n // EACH + 1, 2))
         self.shift = rng.integers(real.shape[1], size=n // EACH + 1)  # or all animals would be made of the same few
-        self.other, self.share = rng.integers(len(real), size=n), rng.uniform(0.5, 2.0, n)
+        self.other, self.turn = rng.integers(len(real), size=n), rng.integers(real.shape[1], size=n)
+        self.share = rng.uniform(0.5, 2.0, n)
         self.seconds = 0.0
 
     def blocks(self, chosen: np.ndarray) -> Iterator[np.ndarray]:
@@ -51,7 +52,7 @@ class Archive:
             for row, i in zip(rows, chosen[begin : begin + BLOCK], strict=True):
                 a, b = self.of_animal[self.animal[i]]
                 row[:] = np.roll(self.real[a] + self.real[b], self.shift[self.animal[i]])
-                row += self.share[i] * self.real[self.other[i]]
+                row += self.share[i] * np.roll(self.real[self.other[i]], self.turn[i])
             self.seconds += time.perf_counter() - began
             yield rows
 
@@ -74,9 +75,10 @@ def main(folder: str, n: int = 100_000) -> None:
     step("codes")
     found = search.propose(codes, config)
     step(f"{len(found.at):,} pairs")
-    weights = Calibrations.starter().distances.weights(found.signs)
-    animals = n / (1 + frequency(weights, n * (n - 1) // 2) * (n - 1))
-    clusters = Clusters(Evidence(n, found.at, weights), math.log(animals))
+    calibration = Calibrations.starter().distances
+    weights = calibration.weights(found.signs)
+    share = frequency(weights, n * (n - 1) // 2)
+    clusters = Clusters(Evidence(n, found.at, weights + math.log(share / (1 - share)), calibration.floor))
     clusters.agglomerate()
     step("clusters")
     question = Review(clusters, ReviewConfig()).question()

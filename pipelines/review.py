@@ -28,20 +28,22 @@ def begin(found: Encounters, pairs: Pairs, calibration: PairCalibration, config:
     """The review of a catalogue, with all that people have said about its encounters so far."""
     n = len(found.keys)
     weights = calibration.weights(pairs.signs)
-    animals = n / (1 + frequency(weights, n * (n - 1) // 2) * (n - 1)) if n > 1 else 1.0
-    evidence = Evidence(n, pairs.at, config.counted(weights), flanks(found.sides), found.apart(), found.names)
+    share = frequency(weights, max(1, n * (n - 1) // 2))
+    evidence = Evidence(n, pairs.at, weights + math.log(share / (1 - share)), calibration.floor,
+                        flanks(found.sides), found.apart(), found.names)  # fmt: skip
     named: dict[str, list[int]] = {}
     for i, name in enumerate(found.names):
         if name is not None:
             named.setdefault(name, []).append(i)
     for members in named.values():
         for a, b in pairwise(members):
+            evidence.odds[a][b] = evidence.odds[b][a] = CERTAIN
             evidence.weights[a][b] = evidence.weights[b][a] = CERTAIN
     place, said = found.place, {look: answer for answer, look in LOOKS.items()}
     for first, second, look in found.known.looks:
         if first in place and second in place:
             evidence.answer(place[first], place[second], config.weight(said[look]))
-    clusters = Clusters(evidence, math.log(max(animals, 1.0)))
+    clusters = Clusters(evidence)
     clusters.agglomerate()
     return Review(clusters, config)
 

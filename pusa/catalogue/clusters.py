@@ -1,9 +1,8 @@
 """Encounters in clusters, one an individual: a partition that no single change makes more probable.
 
-Its objective is the sum of the weights of all pairs within clusters, and for each cluster `cost`: the logarithm of the
-number of animals there may be, since so improbable it is beforehand that two encounters show the same one. No cluster
-holds a pair that is two animals for certain. This is correlation clustering (Bansal 2004), by agglomeration and local
-search.
+Its objective is the sum of the weights of all pairs within clusters, and for each cluster a small `cost` of joining
+it to another one, so that what nothing holds together falls apart. No cluster holds a pair that is two animals for certain.
+This is correlation clustering (Bansal 2004), by agglomeration and local search.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 from pusa.catalogue.evidence import Evidence
 
 LEAST = 1e-9  # by which the objective has to rise: less is rounding
+NEAR = -4.0  # log odds from which on a pair is a reason to consider a change
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Change:
 class Clusters:
     """A partition of the encounters of some evidence: `label` of each, and the `members` of each label."""
 
-    def __init__(self, evidence: Evidence, cost: float, labels: Sequence[int] | None = None) -> None:
+    def __init__(self, evidence: Evidence, cost: float = 0.01, labels: Sequence[int] | None = None) -> None:
         self.evidence, self.cost = evidence, cost
         self.label = list(range(evidence.size)) if labels is None else [int(x) for x in labels]
         self.members: dict[int, set[int]] = {}
@@ -71,13 +71,15 @@ class Clusters:
                     heapq.heappush(heap, (-links[a][c], min(a, c), max(a, c)))
 
     def links(self, name: int) -> dict[int, float]:
-        """Sum of the weights towards each cluster that it was compared with, by label."""
+        """Sum of the weights towards each other cluster that a pair is near to, by label."""
+        near: set[int] = set()
         total: dict[int, float] = {}
         for i in self.members[name]:
-            for other, w in self._toward(i).items():
-                if other != name:
-                    total[other] = total.get(other, 0.0) + w
-        return total
+            close, sums = self._toward(i)
+            near |= close
+            for other, w in sums.items():
+                total[other] = total.get(other, 0.0) + w
+        return {other: total[other] for other in near - {name}}
 
     def search(self, changed: Iterable[int]) -> set[int]:
         """Makes changes that raise the objective, beginning with those of the clusters `changed`, until there are none.
@@ -98,16 +100,16 @@ class Clusters:
 
     def apply(self, change: Change) -> set[int]:
         """Makes a change. Returns the labels of the clusters that are others now, and of their neighbours."""
-        if change.target < 0:
+        target = change.target
+        if target < 0:
             target, self._fresh = self._fresh, self._fresh + 1
-        else:
-            target = change.target
         self._put(change.part, change.source, target)
-        return self.around(change.part) | {change.source, target}
+        return self.around({change.source, target}) | {change.source, target}
 
-    def around(self, encounters: Iterable[int]) -> set[int]:
-        """The labels of clusters whose changes depend on these encounters: their own, and those compared with them."""
-        return {self.label[j] for i in encounters for j in (i, *self.evidence.weights[i])}
+    def around(self, names: Iterable[int]) -> set[int]:
+        """The labels of clusters whose changes depend on these: themselves, and those that a pair is near to."""
+        members = [i for name in names for i in self.members.get(name, ())]
+        return {self.label[j] for i in members for j in (i, *self._near(i))}
 
     def changes(self, name: int) -> list[Change]:
         """What could be otherwise with a cluster: every merge with a neighbour, the splits in two that cut few links,
@@ -126,17 +128,25 @@ class Clusters:
             found.append(Change("split", tuple(np.array(members)[part].tolist()), name, -1, cut - self.cost))
         for k, i in enumerate(members):
             own = float(inner[k].sum())
-            for other, w in self._toward(i).items():
-                if other != name and not self._forbidden((i,), other):
-                    found.append(Change("move", (i,), name, other, own - w))
+            close, sums = self._toward(i)
+            for other in close - {name}:
+                if not self._forbidden((i,), other):
+                    found.append(Change("move", (i,), name, other, own - sums[other]))
         return found
 
-    def _toward(self, i: int) -> dict[int, float]:
-        """Sum of the weights from an encounter to each cluster that it was compared with."""
-        total: dict[int, float] = {}
+    def _near(self, i: int) -> list[int]:
+        return [j for j, w in self.evidence.odds[i].items() if w > NEAR]
+
+    def _toward(self, i: int) -> tuple[set[int], dict[int, float]]:
+        """Clusters that an encounter is near to, and the sum of its weights towards each that it was compared with."""
+        near, total = set(), dict[int, float]()
+        odds = self.evidence.odds[i]
         for j, w in self.evidence.weights[i].items():
-            total[self.label[j]] = total.get(self.label[j], 0.0) + w
-        return total
+            other = self.label[j]
+            total[other] = total.get(other, 0.0) + w
+            if odds[j] > NEAR:
+                near.add(other)
+        return near, total
 
     def _forbidden(self, part: Iterable[int], other: int) -> bool:
         return self.evidence.forbidden(part, self.members[other])

@@ -1,14 +1,17 @@
 """What speaks for and against two encounters showing one animal: a graph of encounters.
 
-A pair weighs the logarithm of how much likelier its signs are if both encounters show one animal than if they show two:
-above 0 it speaks for one, below for two. What a person says about a pair is added in the same unit, log((1 - e) / e)
-where one answer in 1 / e is wrong, so that one wrong answer can be outweighed. Some pairs are never one animal: those
-of one photo. Others say nothing, because they show different flanks: such encounters come together only through
-one that shows both.
+A pair has the logarithm of the odds that it shows one animal: above 0 it is probable. Of that counts what speaks for
+one animal in full, but what speaks against it down to a `floor` only: that two encounters have nothing in common says
+little, since many of one animal do not. What a person says about a pair adds log((1 - e) / e), where a share e of
+answers is wrong, so that one wrong answer can be outweighed; and what people say against counts in full.
+
+Some pairs are two animals for certain: those of one photo. Others say nothing, because they show different flanks: such
+encounters come together only through one that shows both.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -31,43 +34,45 @@ def flanks(sides: Iterable[Iterable[str]]) -> np.ndarray:
 class Evidence:
     """The graph of `size` encounters.
 
-    `pairs` (P, 2) int are those that were compared, and `weights` (P,) what they weigh. Any other pair weighs nothing,
-    nor does one without a common flank (`flanks`, (N, 2) bool). Two animals for certain are the pairs `apart`, and any
-    two encounters with different `names`.
+    `pairs` (P, 2) int are those that were compared, and `odds` (P,) the logarithms of their odds. Any other pair counts
+    nothing, nor does one without a common flank (`flanks`, (N, 2) bool). Two animals for certain are the pairs `apart`,
+    and any two encounters with different `names`. `floor`, 0 or below: of what nobody was asked about.
     """
 
     def __init__(
         self,
         size: int,
         pairs: np.ndarray,
-        weights: np.ndarray,
+        odds: np.ndarray,
+        floor: float = -math.inf,
         flanks: np.ndarray | None = None,
         apart: Iterable[Pair] = (),
         names: Sequence[str | None] | None = None,
     ) -> None:
-        self.size = size
+        self.size, self.floor = size, floor
         self.flanks = np.ones((size, 2), bool) if flanks is None else flanks
         self.names = [None] * size if names is None else list(names)
-        self.weights: list[dict[int, float]] = [{} for _ in range(size)]
+        self.odds: list[dict[int, float]] = [{} for _ in range(size)]  # answers among them
+        self.weights: list[dict[int, float]] = [{} for _ in range(size)]  # what counts of the odds
         self.apart: list[set[int]] = [set() for _ in range(size)]
         self.answers: dict[Pair, list[float]] = {}
         shared = (self.flanks[pairs[:, 0]] & self.flanks[pairs[:, 1]]).any(axis=1) if len(pairs) else []
-        for (a, b), w, common in zip(pairs.tolist(), weights.tolist(), shared, strict=True):
+        for (a, b), w, common in zip(pairs.tolist(), odds.tolist(), shared, strict=True):
             if common:
-                self.weights[a][b] = self.weights[b][a] = w
+                self.odds[a][b] = self.odds[b][a] = w
+                self.weights[a][b] = self.weights[b][a] = max(w, floor)
         for a, b in apart:
             self.apart[a].add(b)
             self.apart[b].add(a)
 
     def answer(self, a: int, b: int, weight: float) -> None:
         """Adds what a person said about a pair: above 0 one animal, below two, 0 that it cannot be said."""
-        self.answers.setdefault(pair(a, b), []).append(weight)
-        w = self.weight(a, b) + weight
-        self.weights[a][b] = self.weights[b][a] = w
-
-    def weight(self, a: int, b: int) -> float:
-        """What a pair weighs."""
-        return self.weights[a].get(b, 0.0)
+        given = self.answers.setdefault(pair(a, b), [])
+        measured = self.odds[a].get(b, 0.0) - sum(given)
+        given.append(weight)
+        said = sum(given)
+        self.odds[a][b] = self.odds[b][a] = measured + said
+        self.weights[a][b] = self.weights[b][a] = max(measured + max(said, 0.0), self.floor) + min(said, 0.0)
 
     def comparable(self, a: int, b: int) -> bool:
         """Whether two encounters may show the same flank."""

@@ -1,5 +1,5 @@
-"""Questions to a person, the most informative first (the idea of Local Clustering and its Alternatives, LCA: Stewart
-2021).
+"""Questions to a person, the most informative first (the idea of Local Clustering and its Alternatives, LCA, of
+Wildbook).
 
 The catalogue is the most probable partition that local changes reach. Each change that would leave it loses some of the
 objective, and exp(-loss) are its odds. The change that loses least is asked about, by the strongest pair that it would
@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from pusa.catalogue.clusters import Change, Clusters
@@ -33,17 +32,8 @@ class ReviewConfig(Config):
     """Settings of the review."""
 
     reviewer_error: float = Field(default=0.02, gt=0, lt=0.5)  # share of answers that are expected to be wrong
-    margin: float = Field(
-        default=2.0, ge=0
-    )  # of the objective that every change has to lose; exp(-margin) are its odds
+    margin: float = Field(default=2.0, ge=0)  # that every change has to lose; exp(-margin) are its odds
     looks: int = Field(default=3, gt=0)  # questions about one change at most, "cannot say" among them
-    # Weak signs come from the encounter as much as from the pair (a clear picture resembles many): they do not add up.
-    weak: float = Field(default=2.0, ge=0)  # what weighs less counts as nothing
-    against: float = Field(default=0.3, ge=0)  # how much of what speaks for two animals counts, for the same reason
-
-    def counted(self, weights: np.ndarray) -> np.ndarray:
-        """What counts of the weights of pairs (P,)."""
-        return np.where(weights > self.weak, weights, self.against * np.minimum(weights, 0))
 
     def weight(self, answer: Answer) -> float:
         """What an answer weighs."""
@@ -57,7 +47,12 @@ class Question:
 
     pair: Pair
     change: Change
-    probability: float  # that the change is right, beside what is thought now
+    odds: float  # logarithm of those of the change, beside what is thought now
+
+    @property
+    def probability(self) -> float:
+        """That the change is right."""
+        return 1 / (1 + math.exp(-self.odds))
 
 
 class Review:
@@ -65,60 +60,67 @@ class Review:
 
     def __init__(self, clusters: Clusters, config: ReviewConfig) -> None:
         self.clusters, self.config = clusters, config
-        self._heap: list[tuple[float, int, int, Change]] = []
-        self._version: dict[int, int] = {}
+        self._heap: list[tuple[float, int, int, Question]] = []
+        self._version: dict[int, int] = {}  # of each label: questions about an earlier one are void
         self._count = 0
         self._refresh(clusters.search(list(clusters.members)) | clusters.members.keys())
 
     def question(self) -> Question | None:
         """The most informative one; None where the catalogue is settled."""
-        while self._heap:
-            loss, _, version, change = self._heap[0]
-            stale = self._version.get(change.source) != version
-            if not stale and (asked := self._pair(change)):
-                return Question(asked, change, 1 / (1 + math.exp(loss)))
+        while self._heap and not self._current(self._heap[0]):
             heapq.heappop(self._heap)
-        return None
+        return self._heap[0][3] if self._heap else None
 
     def questions(self, most: int) -> list[Question]:
         """The most informative ones, as long as none is answered; no pair twice."""
         found: dict[Pair, Question] = {}
-        for loss, _, version, change in sorted(self._heap, key=lambda entry: entry[:2]):
+        for entry in sorted(self._heap):
             if len(found) == most:
                 break
-            if self._version.get(change.source) == version and (asked := self._pair(change)):
-                found.setdefault(asked, Question(asked, change, 1 / (1 + math.exp(loss))))
+            if self._current(entry):
+                found.setdefault(entry[3].pair, entry[3])
         return list(found.values())
 
     def answer(self, asked: Pair, answer: Answer) -> None:
         """Takes an answer to any pair, and improves the clusters around it."""
         self.clusters.evidence.answer(*asked, self.config.weight(answer))
         around = {self.clusters.label[i] for i in asked}
-        self._refresh(self.clusters.search(around) | self.clusters.around(asked))
+        self._refresh(self.clusters.search(self.clusters.around(around)))
+
+    def _current(self, entry: tuple[float, int, int, Question]) -> bool:
+        return self._version.get(entry[3].change.source) == entry[2]
 
     def _refresh(self, names: set[int]) -> None:
         for name in names:
             self._version[name] = self._version.get(name, 0) + 1
-            if name not in self.clusters.members:
-                continue
-            for change in self.clusters.changes(name):
+            for change in self.clusters.changes(name) if name in self.clusters.members else ():
                 # A merge is known to both of its clusters; one of them asks.
-                if change.loss < self.config.margin and not (change.kind == "merge" and change.source > change.target):
+                if change.kind == "merge" and change.source > change.target:
+                    continue
+                if change.loss < self.config.margin and (question := self._question(change)):
                     self._count += 1
-                    heapq.heappush(self._heap, (change.loss, self._count, self._version[name], change))
+                    entry = (-question.odds, self._count, self._version[name], question)
+                    heapq.heappush(self._heap, entry)
 
-    def _pair(self, change: Change) -> Pair | None:
-        """The pair to ask about: of those not asked yet, or asked least often, the strongest; None where enough has
-        been asked about this change."""
+    def _question(self, change: Change) -> Question | None:
+        """What to ask about a change: of the pairs not asked yet, or asked least often, the strongest; None where
+        enough has been asked about it, or it is too improbable."""
         evidence, asked = self.clusters.evidence, 0
-        best: tuple[tuple[int, float], Pair] | None = None
+        best: tuple[int, float, Pair] | None = None
+        strongest = -math.inf
         for a, b in self._cut(change):
             times = len(evidence.answers.get(pair(a, b), ()))
+            odds = evidence.odds[a].get(b, 0.0)
             asked += times
             if evidence.comparable(a, b):
-                order = (times, -evidence.weight(a, b))
-                best = min(best or (order, pair(a, b)), (order, pair(a, b)))
-        return best[1] if best and asked < self.config.looks else None
+                strongest = max(strongest, odds)
+                best = min(best or (times, -odds, pair(a, b)), (times, -odds, pair(a, b)))
+        odds = -change.loss
+        if change.kind == "merge":  # as improbable as its strongest pair, of which not all counts
+            odds += min(strongest - evidence.floor, 0.0)
+        if best is None or asked >= self.config.looks or odds <= -self.config.margin:
+            return None
+        return Question(best[2], change, odds)
 
     def _cut(self, change: Change) -> Iterator[Pair]:
         """The pairs that a change would join or part."""

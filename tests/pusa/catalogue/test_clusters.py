@@ -14,7 +14,7 @@ from pusa.catalogue.evidence import Evidence, flanks
 def evidence(size, weights, apart=(), sides=None) -> Evidence:
     pairs = np.array(list(weights), int).reshape(-1, 2)
     shown = None if sides is None else flanks(sides)
-    return Evidence(size, pairs, np.array(list(weights.values()), float), shown, apart)
+    return Evidence(size, pairs, np.array(list(weights.values()), float), flanks=shown, apart=apart)
 
 
 def settled(found: Evidence, cost: float) -> Clusters:

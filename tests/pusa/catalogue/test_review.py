@@ -24,8 +24,8 @@ def review(size, weights, sides=None, apart=(), **settings) -> Review:
         size,
         np.array(list(weights), int).reshape(-1, 2),
         np.array(list(weights.values()), float),
-        None if sides is None else flanks(sides),
-        apart,
+        flanks=None if sides is None else flanks(sides),
+        apart=apart,
     )
     clusters = Clusters(found, COST)
     clusters.agglomerate()
