@@ -55,6 +55,7 @@ def build(
 ) -> None:
     """Put the encounters of a gallery together into individuals, and say what to look at to be surer."""
     from pipelines import review
+    from pusa.catalogue.count import count
     from pusa.gallery.store import Gallery
 
     opened = Gallery.open(gallery)
@@ -63,10 +64,15 @@ def build(
         _ask(opened, found, asking, out, by)
     review.write(out, opened, found, asking, questions)
     sizes = [len(m) for m in asking.clusters.members.values()]
+    animals = count(sizes)
     open_ = len(asking.questions(10**9))
     echo = typer.echo
     echo(f"{len(found.keys)} encounters, {len(found.known.looks)} looks at pairs so far.")
-    echo(f"{sum(s > 1 for s in sizes)} individuals seen more than once; {sizes.count(1)} encounters resemble no other.")
+    echo(
+        f"{animals.again} individuals seen more than once; {animals.alone} encounters resemble no other, about "
+        f"{animals.once:.0f} of these are animals seen once: {animals.animals:.0f} animals in all (95 %: "
+        f"{animals.low:.0f} to {animals.high:.0f})."
+    )
     echo(f"{open_} questions are open." if open_ else "Nothing is left to ask.")
     echo(f"{out}/individuals.csv: who each encounter is. {out}/questions.csv: what to look at next.")
     if open_:

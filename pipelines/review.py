@@ -53,17 +53,20 @@ def answer(gallery: Gallery, first: Key, second: Key, said: Answer, by: str, rea
     return gallery.decide(Decision(LOOKS[said], (first, second), by=by, reason=reason))[0]
 
 
-def names(found: Encounters, clusters: Clusters) -> list[str]:
+def names(found: Encounters, clusters: Clusters) -> list[str | None]:
     """A name for each encounter (N): of its cluster's names so far the one that people gave, else the most frequent
-    one that no larger cluster has, else a new one, P0001 and so on."""
+    one that no larger cluster has, else a new one, P0001 and so on. None for an encounter that resembles no other and
+    never had a name: nobody knows whether it is a new animal."""
     earlier = [found.known.names.get(key) for key in found.keys]
     taken = {name for name in found.names if name is not None}
-    result, groups = [""] * len(found.keys), sorted(clusters.members.values(), key=lambda m: (-len(m), min(m)))
+    result: list[str | None] = [None] * len(found.keys)
     used = found.known.known | found.known.merged.keys()
     fresh = (name for k in count(1) if (name := f"P{k:04d}") not in used)
-    for members in groups:
+    for members in sorted(clusters.members.values(), key=lambda m: (-len(m), min(m))):
         given = [name for name in (found.names[i] for i in members) if name is not None]
         mine = given or [name for name in (earlier[i] for i in members) if name is not None and name not in taken]
+        if not mine and len(members) == 1 and earlier[min(members)] is None:
+            continue
         chosen = Counter(mine).most_common(1)[0][0] if mine else next(fresh)
         taken.add(chosen)
         for i in members:
@@ -76,7 +79,7 @@ def accept(gallery: Gallery, found: Encounters, clusters: Clusters, by: str) -> 
     (`by` accepts them), and a later catalogue is free to change them."""
     wanted: dict[str, list[Key]] = {}
     for key, name in zip(found.keys, names(found, clusters), strict=True):
-        if found.known.names.get(key) != name:
+        if name is not None and found.known.names.get(key) != name:
             wanted.setdefault(name, []).append(key)
     made = [
         Decision("same" if name in found.known.known else "new", tuple(keys), name, by=MACHINE,
@@ -98,7 +101,8 @@ def write(
         writer = csv.writer(f)
         writer.writerow(["run", "encounter_id", "individual", "encounters", "by"])
         for (run, encounter_id), name, person in zip(found.keys, called, found.names, strict=True):
-            writer.writerow([run, encounter_id, name, size[name], "person" if person else "catalogue"])
+            by = "person" if person else "catalogue" if name else ""
+            writer.writerow([run, encounter_id, name or "", size[name] if name else 1, by])
     with (out / "questions.csv").open("w", newline="") as f:
         writer = csv.writer(f)
         writer.writerow(["question", "run_a", "encounter_a", "run_b", "encounter_b", "would", "probability", "picture"])

@@ -1,8 +1,8 @@
 """Encounters in clusters, one an individual: a partition that no single change makes more probable.
 
 Its objective is the sum of the weights of all pairs within clusters, and for each cluster a small `cost` of joining
-it to another one, so that what nothing holds together falls apart. No cluster holds a pair that is two animals for certain.
-This is correlation clustering (Bansal 2004), by agglomeration and local search.
+it to another one, so that what nothing holds together falls apart. No cluster holds a pair that is two animals for
+certain. This is correlation clustering (Bansal 2004), by agglomeration and local search.
 """
 
 from __future__ import annotations

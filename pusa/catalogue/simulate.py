@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from pusa import partitions
+from pusa.catalogue.count import count
 from pusa.catalogue.evidence import Pair
 from pusa.catalogue.pairs import Pairs
 from pusa.catalogue.review import Answer, Review
@@ -36,21 +38,24 @@ class Reviewer:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one review: `questions`, the `encounters` that were in one, the individuals found, their number's relative
-    error, and the adjusted Rand index against the truth."""
+    """Of one review: `questions`, the `encounters` that were in one, `clusters`, the `animals` that these make
+    (`count`), the relative error of their number, and the adjusted Rand index of the clusters against the truth."""
 
     questions: int
     encounters: int
-    individuals: int
+    clusters: int
+    animals: float
     count_error: float
     adjusted_rand: float
 
 
 def figures(individual: Sequence[str], labels: Sequence[int], asked: Sequence[Pair]) -> Figures:
     """What came of a review."""
-    true, found = len(set(individual)), len(set(labels))
+    sizes = list(Counter(labels).values())
+    animals = count(sizes).animals
     agreement = partitions.pairs(individual, labels).adjusted_rand_index
-    return Figures(len(asked), len({i for p in asked for i in p}), found, found / true - 1, agreement)
+    shown = len({i for p in asked for i in p})
+    return Figures(len(asked), shown, len(sizes), animals, animals / len(set(individual)) - 1, agreement)
 
 
 def review(asking: Review, reviewer: Callable[[int, int], Answer], most: int | None = None) -> None:

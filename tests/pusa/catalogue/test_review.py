@@ -146,4 +146,4 @@ def test_the_two_ways_it_is_compared_with():
     assert simulate.by_similarity(4, pairs, weights, reviewer, 9) == [0, 0, 0, 1]
     assert reviewer.asked == [(0, 1), (1, 2), (2, 3)]
     figures = simulate.figures(reviewer.individual, [0, 1, 1, 1], reviewer.asked)
-    assert (figures.questions, figures.encounters, figures.individuals, figures.count_error) == (3, 4, 2, 0.0)
+    assert (figures.questions, figures.encounters, figures.clusters) == (3, 4, 2)
