@@ -181,14 +181,13 @@ def catalogue(
     known, rows = evaluate(Gallery.open(gallery), used, propose, load_config(ReviewConfig, config), truth,
                            most=questions, kept=pairs, watch=lambda items: track(items, "comparing"))  # fmt: skip
     n = len(known.keys)
-    table = Table(
-        "method", "wrong answers", "questions", "of encounters", "clusters", "animals", "error", "adjusted Rand"
-    )
+    table = Table("method", "wrong answers", "questions", "of encounters", "clusters", "animals", "error")
+    table.add_column("adjusted Rand")
     for row in rows:
-        table.add_row(
-            row.method, f"{row.error:.0%}", f"{row.mean('questions'):.1f}", f"{row.mean('questions') / n:.1%}",
-            f"{row.mean('clusters'):.1f}", f"{row.mean('animals'):.1f}", f"{row.mean('count_error'):+.1%}", f"{row.mean('adjusted_rand'):.3f}",
-        )  # fmt: skip
+        mean = row.mean
+        cells = [f"{mean('questions'):.1f}", f"{mean('questions') / n:.1%}", f"{mean('clusters'):.1f}"]
+        cells += [f"{mean('animals'):.1f}", f"{mean('count_error'):+.1%}", f"{mean('adjusted_rand'):.3f}"]
+        table.add_row(row.method, f"{row.error:.0%}", *cells)
     console = Console(width=150, highlight=False)
     console.print(f"{n} encounters of {len(set(known.names))} individuals")
     console.print(table)

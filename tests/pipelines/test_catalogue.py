@@ -223,7 +223,7 @@ def test_the_commands(gallery, run, tmp_path):
     with (out / "questions.csv").open() as f:
         assert next(csv.DictReader(f)).keys() >= {"encounter_a", "encounter_b", "would", "probability"}
     told = invoke(app, "accept", uri, *how, "--by", "Mia")
-    assert "8 encounters named" in told
+    assert "10 encounters named. The gallery has 4 individuals" in told
     assert "accepted by Mia" in gallery.decisions()[-1].reason
 
 
