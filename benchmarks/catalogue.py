@@ -65,7 +65,8 @@ def main(folder: str, n: int = 100_000) -> None:
 
     def step(name: str) -> None:
         nonlocal began, made
-        steps.append((name, time.perf_counter() - began - (archive.seconds - made)))
+        steps.append(time.perf_counter() - began - (archive.seconds - made))
+        print(f"{name}: {steps[-1]:.1f} s", flush=True)
         began, made = time.perf_counter(), archive.seconds
 
     chosen = np.random.default_rng(1).choice(n, min(n, config.sample), replace=False)
@@ -78,14 +79,12 @@ def main(folder: str, n: int = 100_000) -> None:
     calibration = Calibrations.starter().distances
     weights = calibration.weights(found.signs)
     share = frequency(weights, n * (n - 1) // 2)
-    clusters = Clusters(Evidence(n, found.at, weights + math.log(share / (1 - share)), calibration.floor))
+    clusters = Clusters(Evidence(n, found.at, weights + math.log(share / (1 - share))))
     clusters.agglomerate()
     step("clusters")
     question = Review(clusters, ReviewConfig()).question()
     step("alternatives and first question")
-    for name, seconds in steps:
-        print(f"{name}: {seconds:.1f} s")
-    print(f"total {sum(s for _, s in steps):.1f} s; making the vectors took {archive.seconds:.1f} s more")
+    print(f"total {sum(steps):.1f} s; making the vectors took {archive.seconds:.1f} s more")
     print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
     true = archive.animal[found.at[:, 0]] == archive.animal[found.at[:, 1]]
     print(f"{n:,} encounters of {n // EACH:,} animals: {true.sum() / (n * (EACH - 1) / 2):.3f} of all pairs of one "

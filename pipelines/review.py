@@ -29,7 +29,7 @@ def begin(found: Encounters, pairs: Pairs, calibration: PairCalibration, config:
     n = len(found.keys)
     weights = calibration.weights(pairs.signs)
     share = frequency(weights, max(1, n * (n - 1) // 2))
-    evidence = Evidence(n, pairs.at, weights + math.log(share / (1 - share)), calibration.floor,
+    evidence = Evidence(n, pairs.at, weights + math.log(share / (1 - share)),
                         flanks(found.sides), found.apart(), found.names)  # fmt: skip
     named: dict[str, list[int]] = {}
     for i, name in enumerate(found.names):

@@ -8,12 +8,11 @@ certain. This is correlation clustering (Bansal 2004), by agglomeration and loca
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from pusa.catalogue.evidence import Evidence
 
@@ -51,24 +50,28 @@ class Clusters:
 
     def agglomerate(self) -> None:
         """Joins the two clusters that gain most by it, until none do."""
-        links = {name: self.links(name) for name in self.members}
-        heap = [(-w, a, b) for a, mine in links.items() for b, w in mine.items() if a < b and w > self.cost]
+        sums: dict[int, dict[int, float]] = {name: {} for name in self.members}
+        for i, weights in enumerate(self.evidence.weights):
+            for j, w in weights.items():
+                mine, other = self.label[i], self.label[j]
+                if mine != other:
+                    sums[mine][other] = sums[mine].get(other, 0.0) + w
+        heap = [(-w, a, b) for a, mine in sums.items() for b, w in mine.items() if a < b and w > self.cost]
         heapq.heapify(heap)
         while heap:
             w, a, b = heapq.heappop(heap)
             # What has changed since it was pushed was pushed again.
-            if links.get(a, {}).get(b) != -w or self._forbidden(self.members[a], b):
+            if sums.get(a, {}).get(b) != -w or self._forbidden(self.members[a], b):
                 continue
-            if len(self.members[a]) < len(self.members[b]):
+            if len(sums[a]) < len(sums[b]):
                 a, b = b, a
             self._put(tuple(self.members[b]), b, a)
-            others = (links[a].keys() | links.pop(b).keys()) - {a, b}
-            links[a] = self.links(a)
-            for c in others:
-                links[c].pop(b, None)
-                links[c][a] = links[a][c]
-                if links[a][c] > self.cost:
-                    heapq.heappush(heap, (-links[a][c], min(a, c), max(a, c)))
+            for c, more in sums.pop(b).items():
+                del sums[c][b]
+                if c != a:
+                    sums[a][c] = sums[c][a] = sums[a].get(c, 0.0) + more
+                    if sums[a][c] > self.cost:
+                        heapq.heappush(heap, (-sums[a][c], min(a, c), max(a, c)))
 
     def links(self, name: int) -> dict[int, float]:
         """Sum of the weights towards each other cluster that a pair is near to, by label."""
@@ -118,7 +121,7 @@ class Clusters:
         found = [
             Change("merge", tuple(members), name, other, self.cost - w)
             for other, w in self.links(name).items()
-            if not self._forbidden(members, other)
+            if not self._forbidden(self.members[name], other)
         ]
         if len(members) == 1:
             return found
@@ -130,7 +133,7 @@ class Clusters:
             own = float(inner[k].sum())
             close, sums = self._toward(i)
             for other in close - {name}:
-                if not self._forbidden((i,), other):
+                if not self._forbidden({i}, other):
                     found.append(Change("move", (i,), name, other, own - sums[other]))
         return found
 
@@ -148,7 +151,7 @@ class Clusters:
                 near.add(other)
         return near, total
 
-    def _forbidden(self, part: Iterable[int], other: int) -> bool:
+    def _forbidden(self, part: Set[int], other: int) -> bool:
         return self.evidence.forbidden(part, self.members[other])
 
     def _put(self, part: Sequence[int], source: int, target: int) -> None:
@@ -162,17 +165,19 @@ class Clusters:
 
 def _cuts(weights: np.ndarray) -> list[np.ndarray]:
     """Parts (m,) bool of m encounters that could be split off: each one alone, and what hangs on each link of the tree
-    of strongest links."""
+    of strongest links (Prim)."""
     m = len(weights)
-    parts = [np.arange(m) == k for k in range(m if m > 2 else 1)]
-    if m > 3:
-        tree = minimum_spanning_tree(weights.max() + 1 - weights)
-        for a, b in zip(*tree.nonzero(), strict=True):
-            cut = tree.copy()
-            cut[a, b] = 0
-            cut.eliminate_zeros()
-            part = np.zeros(m, bool)
-            part[breadth_first_order(cut, a, directed=False, return_predecessors=False)] = True
-            if 1 < part.sum() < m - 1:
-                parts.append(part)
-    return parts
+    strongest, parent = weights[0].copy(), np.zeros(m, int)
+    inside = np.arange(m) == 0
+    hanging = np.eye(m, dtype=bool)
+    order = []
+    for _ in range(m - 1):
+        k = int(np.where(inside, -np.inf, strongest).argmax())
+        inside[k] = True
+        order.append(k)
+        nearer = ~inside & (weights[k] > strongest)
+        strongest[nearer], parent[nearer] = weights[k][nearer], k
+    for k in reversed(order):
+        hanging[parent[k]] |= hanging[k]
+    every = [*np.eye(m, dtype=bool)[: m if m > 2 else 1], *(hanging[k] for k in order if 1 < hanging[k].sum() < m - 1)]
+    return every

@@ -1,9 +1,9 @@
 """What speaks for and against two encounters showing one animal: a graph of encounters.
 
-A pair has the logarithm of the odds that it shows one animal: above 0 it is probable. Of that counts what speaks for
-one animal in full, but what speaks against it down to a `floor` only: that two encounters have nothing in common says
-little, since many of one animal do not. What a person says about a pair adds log((1 - e) / e), where a share e of
-answers is wrong, so that one wrong answer can be outweighed; and what people say against counts in full.
+A pair has the logarithm of the odds that it shows one animal: above 0 it is probable. What speaks for one animal
+counts; what speaks against it does not, since many pairs of one animal have nothing in common, and it would count anew
+for each pair of two clusters. What a person says about a pair adds log((1 - e) / e), where a share e of answers is
+wrong, so that one wrong answer can be outweighed; and what people say against one animal does count.
 
 Some pairs are two animals for certain: those of one photo. Others say nothing, because they show different flanks: such
 encounters come together only through one that shows both.
@@ -11,8 +11,7 @@ encounters come together only through one that shows both.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Evidence:
 
     `pairs` (P, 2) int are those that were compared, and `odds` (P,) the logarithms of their odds. Any other pair counts
     nothing, nor does one without a common flank (`flanks`, (N, 2) bool). Two animals for certain are the pairs `apart`,
-    and any two encounters with different `names`. `floor`, 0 or below: of what nobody was asked about.
+    and any two encounters with different `names`.
     """
 
     def __init__(
@@ -44,14 +43,14 @@ class Evidence:
         size: int,
         pairs: np.ndarray,
         odds: np.ndarray,
-        floor: float = -math.inf,
         flanks: np.ndarray | None = None,
         apart: Iterable[Pair] = (),
         names: Sequence[str | None] | None = None,
     ) -> None:
-        self.size, self.floor = size, floor
+        self.size = size
         self.flanks = np.ones((size, 2), bool) if flanks is None else flanks
         self.names = [None] * size if names is None else list(names)
+        self._named = any(name is not None for name in self.names)
         self.odds: list[dict[int, float]] = [{} for _ in range(size)]  # answers among them
         self.weights: list[dict[int, float]] = [{} for _ in range(size)]  # what counts of the odds
         self.apart: list[set[int]] = [set() for _ in range(size)]
@@ -60,7 +59,7 @@ class Evidence:
         for (a, b), w, common in zip(pairs.tolist(), odds.tolist(), shared, strict=True):
             if common:
                 self.odds[a][b] = self.odds[b][a] = w
-                self.weights[a][b] = self.weights[b][a] = max(w, floor)
+                self.weights[a][b] = self.weights[b][a] = max(w, 0.0)
         for a, b in apart:
             self.apart[a].add(b)
             self.apart[b].add(a)
@@ -72,7 +71,7 @@ class Evidence:
         given.append(weight)
         said = sum(given)
         self.odds[a][b] = self.odds[b][a] = measured + said
-        self.weights[a][b] = self.weights[b][a] = max(measured + max(said, 0.0), self.floor) + min(said, 0.0)
+        self.weights[a][b] = self.weights[b][a] = max(measured + max(said, 0.0), 0.0) + min(said, 0.0)
 
     def comparable(self, a: int, b: int) -> bool:
         """Whether two encounters may show the same flank."""
@@ -82,10 +81,12 @@ class Evidence:
         """Weights (m, m) among some encounters, 0 on the diagonal."""
         return np.array([[self.weights[i].get(j, 0.0) for j in members] for i in members]).reshape(-1, len(members))
 
-    def forbidden(self, first: Iterable[int], second: Iterable[int]) -> bool:
+    def forbidden(self, first: Set[int], second: Set[int]) -> bool:
         """Whether two sets hold a pair that is two animals for certain."""
-        others, mine = set(second), list(first)
-        if any(not self.apart[i].isdisjoint(others) for i in mine):
+        few, many = sorted((first, second), key=len)
+        if any(not self.apart[i].isdisjoint(many) for i in few if self.apart[i]):
             return True
-        names = [{self.names[i] for i in part} - {None} for part in (mine, others)]
+        if not self._named:
+            return False
+        names = [{self.names[i] for i in part} - {None} for part in (first, second)]
         return bool(names[0] and names[1]) and len(names[0] | names[1]) > 1

@@ -116,8 +116,8 @@ class Review:
                 strongest = max(strongest, odds)
                 best = min(best or (times, -odds, pair(a, b)), (times, -odds, pair(a, b)))
         odds = -change.loss
-        if change.kind == "merge":  # as improbable as its strongest pair, of which not all counts
-            odds += min(strongest - evidence.floor, 0.0)
+        if change.kind == "merge":  # at most as probable as its strongest pair
+            odds += min(strongest, 0.0)
         if best is None or asked >= self.config.looks or odds <= -self.config.margin:
             return None
         return Question(best[2], change, odds)

@@ -223,7 +223,7 @@ def test_the_commands(gallery, run, tmp_path):
     with (out / "questions.csv").open() as f:
         assert next(csv.DictReader(f)).keys() >= {"encounter_a", "encounter_b", "would", "probability"}
     told = invoke(app, "accept", uri, *how, "--by", "Mia")
-    assert "10 encounters named. The gallery has 4 individuals" in told
+    assert "9 encounters named. The gallery has 3 individuals" in told
     assert "accepted by Mia" in gallery.decisions()[-1].reason
 
 

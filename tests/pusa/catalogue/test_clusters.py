@@ -12,9 +12,15 @@ from pusa.catalogue.evidence import Evidence, flanks
 
 
 def evidence(size, weights, apart=(), sides=None) -> Evidence:
-    pairs = np.array(list(weights), int).reshape(-1, 2)
+    """What is below 0 was said by people: else it would not count."""
+    measured = {p: w for p, w in weights.items() if w >= 0}
+    pairs = np.array(list(measured), int).reshape(-1, 2)
     shown = None if sides is None else flanks(sides)
-    return Evidence(size, pairs, np.array(list(weights.values()), float), flanks=shown, apart=apart)
+    made = Evidence(size, pairs, np.array(list(measured.values()), float), flanks=shown, apart=apart)
+    for (a, b), w in weights.items():
+        if w < 0:
+            made.answer(a, b, w)
+    return made
 
 
 def settled(found: Evidence, cost: float) -> Clusters:
@@ -42,7 +48,7 @@ LEFT, RIGHT, BOTH = ["left", "left"], ["right"], ["left", "right"]
         (3, {(0, 1): 4.0, (1, 2): 2.9}, (), None, parts({0, 1}, {2})),
         # 0-1 are joined first (4 > 3); 2 has 2 + 2 > 3 to both together.
         (3, {(0, 1): 4.0, (0, 2): 2.0, (1, 2): 2.0}, (), None, parts({0, 1, 2})),
-        # What speaks against counts as well: 2 has 5 - 3 < 3.
+        # What people say against counts as well: 2 has 5 - 3 < 3.
         (3, {(0, 1): 6.0, (0, 2): 5.0, (1, 2): -3.0}, (), None, parts({0, 1}, {2})),
         # Two of one photo are two animals, whoever resembles both; the stronger pair is joined.
         (3, {(0, 1): 6.0, (1, 2): 9.0}, [(0, 2)], None, parts({0}, {1, 2})),
@@ -83,6 +89,15 @@ def test_a_split_frees_what_hangs_on_one_link():
     clusters = Clusters(evidence(6, triangle), 3.0, [0] * 6)
     clusters.search([0])
     assert groups(clusters) == parts({0, 1, 2}, {3, 4, 5})
+
+
+def test_what_is_measured_counts_for_one_animal_what_is_said_for_both():
+    made = Evidence(2, np.array([[0, 1]]), np.array([-3.0]))
+    assert made.weights[0][1] == 0
+    for said, odds, counted in ((4.0, 1.0, 1.0), (-4.0, -3.0, 0.0), (-4.0, -7.0, -4.0), (0.0, -7.0, -4.0)):
+        made.answer(1, 0, said)
+        assert (made.odds[0][1], made.weights[1][0]) == (odds, counted)
+    assert made.answers == {(0, 1): [4, -4, -4, 0]}
 
 
 @st.composite

@@ -124,7 +124,7 @@ def test_a_reviewer_without_error_corrects_everything_that_is_asked():
     reviewer = simulate.Reviewer(individual, 0.0)
     simulate.review(asking, reviewer)
     assert simulate.figures(individual, asking.clusters.label, reviewer.asked).adjusted_rand == 1
-    assert len(reviewer.asked) < 20  # of 190 pairs
+    assert len(reviewer.asked) < 30  # of 190 pairs
 
 
 def test_the_simulated_reviewer():
