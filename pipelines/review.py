@@ -20,7 +20,6 @@ from pusa.gallery.journal import Decision, Key, Look
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 
-CERTAIN = 1000.0  # weight of two encounters that people gave one name
 LOOKS: dict[Answer, Look] = {"same": "one_animal", "different": "two_animals", "unknown": "cannot_say"}
 
 
@@ -37,8 +36,7 @@ def begin(found: Encounters, pairs: Pairs, calibration: PairCalibration, config:
             named.setdefault(name, []).append(i)
     for members in named.values():
         for a, b in pairwise(members):
-            evidence.odds[a][b] = evidence.odds[b][a] = CERTAIN
-            evidence.weights[a][b] = evidence.weights[b][a] = CERTAIN
+            evidence.join(a, b)
     place, said = found.place, {look: answer for answer, look in LOOKS.items()}
     for first, second, look in found.known.looks:
         if first in place and second in place:

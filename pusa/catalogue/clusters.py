@@ -17,7 +17,6 @@ import numpy as np
 from pusa.catalogue.evidence import Evidence
 
 LEAST = 1e-9  # by which the objective has to rise: less is rounding
-NEAR = -4.0  # log odds from which on a pair is a reason to consider a change
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class Clusters:
     def around(self, names: Iterable[int]) -> set[int]:
         """The labels of clusters whose changes depend on these: themselves, and those that a pair is near to."""
         members = [i for name in names for i in self.members.get(name, ())]
-        return {self.label[j] for i in members for j in (i, *self._near(i))}
+        return {self.label[j] for i in members for j in (i, *self.evidence.near[i])}
 
     def changes(self, name: int) -> list[Change]:
         """What could be otherwise with a cluster: every merge with a neighbour, the splits in two that cut few links,
@@ -137,18 +136,13 @@ class Clusters:
                     found.append(Change("move", (i,), name, other, own - sums[other]))
         return found
 
-    def _near(self, i: int) -> list[int]:
-        return [j for j, w in self.evidence.odds[i].items() if w > NEAR]
-
     def _toward(self, i: int) -> tuple[set[int], dict[int, float]]:
-        """Clusters that an encounter is near to, and the sum of its weights towards each that it was compared with."""
-        near, total = set(), dict[int, float]()
-        odds = self.evidence.odds[i]
+        """Clusters that an encounter is near to, and the sum of its weights towards them and all others that count."""
+        near = {self.label[j] for j in self.evidence.near[i]}
+        total = dict.fromkeys(near, 0.0)
         for j, w in self.evidence.weights[i].items():
             other = self.label[j]
             total[other] = total.get(other, 0.0) + w
-            if odds[j] > NEAR:
-                near.add(other)
         return near, total
 
     def _forbidden(self, part: Set[int], other: int) -> bool:

@@ -17,6 +17,8 @@ import numpy as np
 
 Pair = tuple[int, int]  # of encounters, the smaller number first
 FLANKS = ("left", "right")
+NEAR = -4.0  # log odds from which on a pair is a reason to consider a change
+CERTAIN = 1000.0  # weight of what is one animal for certain
 
 
 def pair(a: int, b: int) -> Pair:
@@ -52,14 +54,14 @@ class Evidence:
         self.names = [None] * size if names is None else list(names)
         self._named = any(name is not None for name in self.names)
         self.odds: list[dict[int, float]] = [{} for _ in range(size)]  # answers among them
-        self.weights: list[dict[int, float]] = [{} for _ in range(size)]  # what counts of the odds
+        self.weights: list[dict[int, float]] = [{} for _ in range(size)]  # what counts of the odds, where it is not 0
+        self.near: list[set[int]] = [set() for _ in range(size)]  # pairs that are a reason to consider a change
         self.apart: list[set[int]] = [set() for _ in range(size)]
         self.answers: dict[Pair, list[float]] = {}
         shared = (self.flanks[pairs[:, 0]] & self.flanks[pairs[:, 1]]).any(axis=1) if len(pairs) else []
         for (a, b), w, common in zip(pairs.tolist(), odds.tolist(), shared, strict=True):
             if common:
-                self.odds[a][b] = self.odds[b][a] = w
-                self.weights[a][b] = self.weights[b][a] = max(w, 0.0)
+                self._set(a, b, w, max(w, 0.0))
         for a, b in apart:
             self.apart[a].add(b)
             self.apart[b].add(a)
@@ -70,8 +72,23 @@ class Evidence:
         measured = self.odds[a].get(b, 0.0) - sum(given)
         given.append(weight)
         said = sum(given)
-        self.odds[a][b] = self.odds[b][a] = measured + said
-        self.weights[a][b] = self.weights[b][a] = max(measured + max(said, 0.0), 0.0) + min(said, 0.0)
+        self._set(a, b, measured + said, max(measured + max(said, 0.0), 0.0) + min(said, 0.0))
+
+    def join(self, a: int, b: int) -> None:
+        """Makes a pair one animal for certain."""
+        self._set(a, b, CERTAIN, CERTAIN)
+
+    def _set(self, a: int, b: int, odds: float, weight: float) -> None:
+        for i, j in ((a, b), (b, a)):
+            self.odds[i][j] = odds
+            if weight:
+                self.weights[i][j] = weight
+            else:
+                self.weights[i].pop(j, None)
+            if odds > NEAR:
+                self.near[i].add(j)
+            else:
+                self.near[i].discard(j)
 
     def comparable(self, a: int, b: int) -> bool:
         """Whether two encounters may show the same flank."""

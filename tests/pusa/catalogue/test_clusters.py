@@ -93,10 +93,10 @@ def test_a_split_frees_what_hangs_on_one_link():
 
 def test_what_is_measured_counts_for_one_animal_what_is_said_for_both():
     made = Evidence(2, np.array([[0, 1]]), np.array([-3.0]))
-    assert made.weights[0][1] == 0
+    assert made.weights[0] == {}
     for said, odds, counted in ((4.0, 1.0, 1.0), (-4.0, -3.0, 0.0), (-4.0, -7.0, -4.0), (0.0, -7.0, -4.0)):
         made.answer(1, 0, said)
-        assert (made.odds[0][1], made.weights[1][0]) == (odds, counted)
+        assert (made.odds[0][1], made.weights[1].get(0, 0)) == (odds, counted)
     assert made.answers == {(0, 1): [4, -4, -4, 0]}
 
 
