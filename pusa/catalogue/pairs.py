@@ -27,7 +27,7 @@ class ProposeConfig(Config):
     shortlist: int = Field(default=150, gt=0)  # encounters, the nearest by Fisher vector, that are verified
     nearest: int = Field(default=20, gt=0)  # encounters that are paired where nothing is verified
     dimensions: int = Field(default=256, gt=0)  # of the codes that are searched
-    sample: int = Field(default=1000, gt=0)  # vectors that the codes are fitted to
+    sample: int = Field(default=2000, gt=0)  # vectors that the codes are fitted to
     verification: VerifyConfig | None = VerifyConfig()
 
 

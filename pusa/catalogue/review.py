@@ -110,7 +110,7 @@ class Review:
         strongest = -math.inf
         for a, b in self._cut(change):
             times = len(evidence.answers.get(pair(a, b), ()))
-            odds = evidence.odds[a].get(b, 0.0)
+            odds = evidence.odds[a].get(b, -math.inf)  # a pair that was never compared is asked about last
             asked += times
             if evidence.comparable(a, b):
                 strongest = max(strongest, odds)

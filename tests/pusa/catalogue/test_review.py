@@ -19,7 +19,7 @@ COST = 4.0
 SURE = math.log(0.98 / 0.02)  # 3.9: what an answer weighs
 
 
-def review(size, weights, sides=None, apart=(), **settings) -> Review:
+def review(size, weights, sides=None, apart=(), cost=COST, **settings) -> Review:
     found = Evidence(
         size,
         np.array(list(weights), int).reshape(-1, 2),
@@ -27,7 +27,7 @@ def review(size, weights, sides=None, apart=(), **settings) -> Review:
         flanks=None if sides is None else flanks(sides),
         apart=apart,
     )
-    clusters = Clusters(found, COST)
+    clusters = Clusters(found, cost)
     clusters.agglomerate()
     return Review(clusters, ReviewConfig(**{"margin": 2.0} | settings))
 
@@ -77,6 +77,14 @@ def test_the_second_look_is_at_another_pair_where_there_is_one():
     assert asking.question().pair == (0, 2)
     asking.answer((0, 2), "same")
     assert asking.question().pair == (1, 2)
+
+
+def test_a_pair_that_was_never_compared_is_no_even_chance():
+    """Of the four links between two pairs one was compared: it says two animals."""
+    asking = review(4, {(0, 1): 9.0, (2, 3): 9.0, (0, 2): -1.5}, cost=0.01)
+    question = asking.question()
+    assert question.pair == (0, 2)
+    assert question.odds == pytest.approx(-1.51)
 
 
 def test_no_answer_is_asked_about_for_ever():
