@@ -151,6 +151,49 @@ def gallery(
 
 
 @app.command()
+def catalogue(
+    gallery: Annotated[str, typer.Argument(help="Folder of a gallery whose encounters have their true names.")],
+    truth: Annotated[
+        str | None, typer.Option(help="COCO file with `side`: the reviewer cannot compare a left with a right flank.")
+    ] = None,
+    verify: Annotated[bool, typer.Option(help="Compare points of the pictures, too.")] = True,
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSON of `pusa catalogue calibrate`; the starter's if left out.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML with settings of the review.")] = None,
+    questions: Annotated[int | None, typer.Option(help="Ask at most so many.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="File that keeps the pairs compared (.parquet).")] = None,
+) -> None:
+    """A catalogue from nothing with a simulated reviewer, beside plain thresholding and reviewing by similarity."""
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from pipelines.evaluate_catalogue import evaluate
+    from pusa.catalogue.calibration import Calibrations
+    from pusa.catalogue.pairs import ProposeConfig
+    from pusa.catalogue.review import ReviewConfig
+    from pusa.config import load_config
+    from pusa.gallery.store import Gallery
+
+    used = Calibrations.load(calibration) if calibration else Calibrations.starter()
+    propose = ProposeConfig() if verify else ProposeConfig(verification=None)
+    known, rows = evaluate(Gallery.open(gallery), used, propose, load_config(ReviewConfig, config), truth,
+                           most=questions, kept=pairs, watch=lambda items: track(items, "comparing"))  # fmt: skip
+    n = len(known.keys)
+    table = Table("method", "wrong answers", "questions", "of encounters", "clusters", "animals", "error")
+    table.add_column("adjusted Rand")
+    for row in rows:
+        mean = row.mean
+        cells = [f"{mean('questions'):.1f}", f"{mean('questions') / n:.1%}", f"{mean('clusters'):.1f}"]
+        cells += [f"{mean('animals'):.1f}", f"{mean('count_error'):+.1%}", f"{mean('adjusted_rand'):.3f}"]
+        table.add_row(row.method, f"{row.error:.0%}", *cells)
+    console = Console(width=150, highlight=False)
+    console.print(f"{n} encounters of {len(set(known.names))} individuals")
+    console.print(table)
+
+
+@app.command()
 def grouping(
     run: RunFolder,
     truth: Truth,

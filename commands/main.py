@@ -8,6 +8,7 @@ import sys
 import typer
 from rich.console import Console
 
+import commands.catalogue
 import commands.codebook
 import commands.evaluate
 import commands.gallery
@@ -33,6 +34,7 @@ app.command("process")(commands.process.process)
 app.command("identify")(commands.identify.identify)
 app.command("report")(commands.report.report)
 app.add_typer(commands.gallery.app, name="gallery")
+app.add_typer(commands.catalogue.app, name="catalogue")
 app.add_typer(commands.codebook.app, name="codebook")
 app.add_typer(commands.evaluate.app, name="evaluate")
 app.add_typer(commands.train.app, name="train")

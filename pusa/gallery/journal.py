@@ -12,12 +12,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 from pusa.errors import UserError
 
 Key = tuple[str, str]  # of an encounter: run, encounter_id
-Kind = Literal["same", "new", "unknown", "not_animal", "other_animal", "merge", "split", "undo"]
+Look = Literal["one_animal", "two_animals", "cannot_say"]  # what a person says about a pair
+Kind = Literal["same", "new", "unknown", "not_animal", "other_animal", "merge", "split", "undo", Look]
 NOT_NAMES = ("", "unknown", "na", "n/a", "nan", "none", "null")  # what tables write where nobody knows the animal
 
 
@@ -32,6 +33,9 @@ class Decision:
     other_animal  encounters (one), instance_id: that crop shows another animal than the rest
     merge         individual, other: the first is the second, whose name stays
     split         encounters, individual, other: these encounters of `individual` are another animal, called `other`
+    one_animal    encounters (two): looked at side by side, they show one animal. It names nobody; `pusa catalogue`
+    two_animals   goes by it, as by these: they show two, and
+    cannot_say    nobody can say
     undo          undoes: the decision_id of a decision that shall not count
     """
 
@@ -57,18 +61,21 @@ class Decision:
         what += [self.undoes[:8]] if self.undoes else []
         what += [e for _, e in self.encounters[:1]]
         more = f" and {len(self.encounters) - 1} more" if len(self.encounters) > 1 else ""
+        if _is_look(self.kind):
+            more = "".join(f" and {e}" for _, e in self.encounters[1:])
         return " ".join(part for part in (self.kind, names) if part) + (": " if what else "") + " of ".join(what) + more
 
 
 @dataclass
 class Catalogue:
     """What follows from decisions: the `names` of encounters; what was last decided about each of them (`verdicts`);
-    `crops` that were taken out of their encounter; `merged`: individuals and the one whose name they go by; `void`:
-    decisions without effect, by id, and why."""
+    `crops` that were taken out of their encounter; `looks`: pairs, and what was said about each, in order; `merged`:
+    individuals and the one whose name they go by; `void`: decisions without effect, by id, and why."""
 
     names: dict[Key, str] = field(default_factory=dict)
     verdicts: dict[Key, Kind] = field(default_factory=dict)
     crops: dict[Key, set[str]] = field(default_factory=dict)
+    looks: list[tuple[Key, Key, Look]] = field(default_factory=list)
     known: set[str] = field(default_factory=set)
     merged: dict[str, str] = field(default_factory=dict)
     undone: dict[str, str] = field(default_factory=dict)
@@ -148,6 +155,8 @@ def _problem(d: Decision, found: Catalogue) -> str | None:
         return _cannot_merge(d, found)
     if not d.encounters:
         return f"A decision of the kind {d.kind!r} needs an encounter."
+    if _is_look(d.kind):
+        return None if len(set(d.encounters)) == len(d.encounters) == 2 else "Expected two encounters to compare."
     if d.kind == "same":
         return _not_known(d.individual, found)
     if d.kind == "new":
@@ -159,6 +168,10 @@ def _problem(d: Decision, found: Catalogue) -> str | None:
     if d.instance_id is not None and len(d.encounters) > 1:
         return "A decision about a crop needs the one encounter that it belongs to."
     return None
+
+
+def _is_look(kind: Kind) -> TypeGuard[Look]:
+    return kind in get_args(Look)
 
 
 def _not_known(name: str | None, found: Catalogue) -> str | None:
@@ -198,6 +211,10 @@ def _apply(d: Decision, found: Catalogue) -> None:
         found.known.remove(gone)
         found.merged |= {name: stays for name, by in found.merged.items() if by == gone} | {gone: stays}
         found.names = {key: stays if name == gone else name for key, name in found.names.items()}
+        return
+    if _is_look(d.kind):
+        first, second = d.encounters
+        found.looks.append((first, second, d.kind))
         return
     if d.instance_id is not None:
         found.crops.setdefault(d.encounters[0], set()).add(d.instance_id)

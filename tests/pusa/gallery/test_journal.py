@@ -138,3 +138,23 @@ def test_laws(decisions, rng: random.Random):
         after = catalogue([*history, undo])
         assert (after.names, after.known) == (catalogue(history[:-1]).names, catalogue(history[:-1]).known)
     assert set(found.names.values()) <= found.known
+
+
+def test_looks_at_pairs_name_nobody():
+    """They are kept in order, and can be undone; what they need is two encounters."""
+    made = journal(
+        *AINO_AND_BO,
+        Decision("two_animals", (A, C), decision_id="x"),
+        Decision("one_animal", (A, B)),
+        Decision("cannot_say", (B, D)),
+    )
+    found = catalogue(made)
+    assert found.names == {A: "Aino", B: "Aino", C: "Bo"}
+    assert found.verdicts == {A: "new", B: "same", C: "new"}
+    assert found.looks == [(A, C, "two_animals"), (A, B, "one_animal"), (B, D, "cannot_say")]
+    assert made[3].told() == "two_animals: a and c"
+    undone = [*made, *checked(made, [Decision("undo", undoes="x")])]
+    assert catalogue(undone).looks == [(A, B, "one_animal"), (B, D, "cannot_say")]
+    for wrong in ((A,), (A, A), (A, B, C)):
+        with pytest.raises(UserError, match="Expected two encounters to compare"):
+            checked(made, [Decision("one_animal", wrong)])

@@ -1,0 +1,1 @@
+"""A catalogue from nothing: encounters of which nobody knows the animals, in clusters, by few questions."""
