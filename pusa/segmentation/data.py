@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pusa import photos, storage
 from pusa.errors import PhotoError, UserError
-from pusa.exchange import coco
+from pusa.exchange import coco, segmentations
 from pusa.segmentation import masks
 from pusa.segmentation.masks import Detections, Rle
 
@@ -76,7 +76,7 @@ def read_coco(file: Path, root: Path) -> tuple[list[LabelledPhoto], list[str]]:
             left_out.append(f"{where} is there twice")
         elif key not in unusable and not a.get("iscrowd", 0):
             try:
-                found[key].append(coco.mask(a.get("segmentation") or None, images[key], where))
+                found[key].append(segmentations.checked(a.get("segmentation") or None, images[key], where))
             except UserError as e:
                 unusable[key] = f"{str(e).rstrip('.')}; so all of {images[key]['file_name']}"
         seen.add(number)
