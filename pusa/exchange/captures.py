@@ -62,10 +62,10 @@ class Histories:
 def histories(
     dataset: Dataset, occasions: str = "month", side: str | None = None
 ) -> tuple[dict[str, Histories], list[str]]:
-    """Histories by data set (left, right, or all), and notices to the user.
+    """Histories by data set (left, right, or pooled), and notices to the user.
 
     `occasions`: one of PERIODS, or a CSV with the columns occasion, first and last (days). `side`: left, right, or
-    "any" to take all encounters together; None: left and right where any side is known, else all. Raises UserError for
+    "any" to take all encounters together; None: left and right where any side is known, else pooled. Raises UserError for
     an occasion of the file without effort, and a capture where and when nothing was at work.
     """
     notices: list[str] = []
@@ -146,7 +146,7 @@ def _flanks(counted: Sequence[Encounter], side: str | None, notices: list[str]) 
         if side is None:
             notices.append("No side is known: all encounters are taken together. That is right where every individual "
                            "is known from both flanks, else it counts some animals twice.")  # fmt: skip
-        return {"all": list(counted)}
+        return {"pooled": list(counted)}
     both = {e.individual for e in counted if e.sides >= set(FLANKS)}
     groups = {
         flank: [e for e in counted if flank in e.sides or e.individual in both]

@@ -84,7 +84,9 @@ def of_run(run: Run, encounter_ids: Collection[str]) -> dict[str, pa.Table]:
         for name in {**dict.fromkeys(known), **dict.fromkeys(days)}
     ]
     archive = run.manifest().get("archive", "")
-    where = archive if "://" in archive else storage.locate(archive)[1]
+    filesystem, where = storage.locate(archive)
+    if "://" in archive or not storage.exists(filesystem, where):  # relative to where `pusa process` was called
+        where = archive
     return {
         "instances": pa.Table.from_pylist(rows, schema=INSTANCES),
         "effort": pa.Table.from_pylist(effort, schema=EFFORT),
