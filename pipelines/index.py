@@ -92,7 +92,9 @@ def index(
     files = _outside_of_run(listing.files, archive, run_uri)
     if not files:
         others = f" ({sum(listing.other.values())} other files)" if listing.other else ""
-        raise UserError(f"There are no photos in {archive}{others}. Expected jpg, png, tif or webp files at any depth.")
+        raise UserError(
+            f"There are no photos in {archive}{others}. Expected jpg, png, tif, webp, heic or RAW files at any depth."
+        )
     listed = {
         name: photo
         for file in (config.sequences.csv, config.deployments)

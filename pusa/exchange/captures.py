@@ -65,8 +65,8 @@ def histories(
     """Histories by data set (left, right, or pooled), and notices to the user.
 
     `occasions`: one of PERIODS, or a CSV with the columns occasion, first and last (days). `side`: left, right, or
-    "any" to take all encounters together; None: left and right where any side is known, else pooled. Raises UserError for
-    an occasion of the file without effort, and a capture where and when nothing was at work.
+    "any" to take all encounters together; None: left and right where any side is known, else pooled. Raises UserError
+    for an occasion of the file without effort, and a capture where and when nothing was at work.
     """
     notices: list[str] = []
     days = _days(dataset, notices)

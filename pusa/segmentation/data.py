@@ -30,7 +30,7 @@ class LabelledPhoto:
     def read(self) -> NDArray[np.uint8]:
         """The photo, (h, w, 3) RGB uint8, upright. Raises UserError: unreadable, or its masks have another size."""
         try:
-            rgb = photos.decode(self.path.read_bytes())
+            rgb = photos.decode(self.path.read_bytes(), path=self.path.name)
         except (OSError, PhotoError) as e:
             raise UserError(f"Cannot read the photo {self.path}: {e}") from e
         if self.masks and list(rgb.shape[:2]) != self.masks[0]["size"]:

@@ -92,7 +92,7 @@ class PhotoDetector:
         except OSError as e:
             raise PhotoError(f"cannot be read: {e}") from e
         row["digest"] = hashlib.blake2b(content, digest_size=16).hexdigest()
-        rgb = photos.decode(content, int(self.crops.max_megapixels * 1e6))
+        rgb = photos.decode(content, int(self.crops.max_megapixels * 1e6), row["path"])
         found = self.segment(rgb) if self.given is None else self.look_up(row["path"], rgb)
         height, width = rgb.shape[:2]
         result = []
