@@ -201,6 +201,8 @@ def _periods(
 ) -> list[Occasion]:
     worked = set().union(*days.values())
     if occasions not in PERIODS:
+        if not occasions.lower().endswith(".csv"):
+            raise UserError(f"There are no occasions {occasions!r}. Expected {', '.join(PERIODS)}, or a CSV file.")
         found = _from_file(occasions)
         for o in found:
             if not any(o.first <= day <= o.last for day in worked):

@@ -100,6 +100,10 @@ def effort(deployment: Deployment, photo_days: Collection[dt.date]) -> Effort:
 
 
 def twice(instances: Collection[Instance]) -> list[str]:
-    """Photos that show one individual more than once, as "PATH (NAME)": one of its names must be wrong."""
+    """Photos that show an individual more than once, as "PATH (NAMES)"."""
     seen = Counter((i.photo.path, i.individual) for i in instances if i.individual is not None)
-    return sorted(f"{path} ({name})" for (path, name), n in seen.items() if n > 1)
+    names: dict[str, list[str]] = {}
+    for (path, name), n in sorted(seen.items()):
+        if n > 1:
+            names.setdefault(path, []).append(name)
+    return [f"{path} ({', '.join(found)})" for path, found in names.items()]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any
 
 from pusa.deployments import Deployment, deployment_of
@@ -133,12 +133,8 @@ def _prefixes(names: set[str], separator: str) -> dict[str, str]:
 
 def _common(names: set[str]) -> str:
     """The folder that all lie in, or are."""
-    if len(names) == 1:
-        return next(iter(names))
     parts = [name.split("/") for name in names]
-    same = next((i for i, level in enumerate(zip(*parts, strict=False)) if len(set(level)) > 1),
-                min(map(len, parts), default=0))  # fmt: skip
-    return posixpath.join("/".join(parts[0][:same]), "") if parts and same else ""
+    return "/".join(levels[0] for levels in takewhile(lambda levels: len(set(levels)) == 1, zip(*parts, strict=False)))
 
 
 def _effort(rows: Sequence[dict[str, Any]], label: dict[str, str]) -> dict[str, dataset.Effort]:

@@ -14,7 +14,7 @@ from pusa.exchange.dataset import Photo
 from pusa.segmentation import masks
 
 # The mask of `instance`: rows 2 and 3 of columns 1 and 2, on 8 x 6 pixels. Column-major: 6 + 2 pixels of background, 2
-# of the animal, 4, 2, and 32 to the end. From the fourth on less the last but one: 2 - 2 = 0, 32 - 4 = 28. In characters
+# of the animal, 4, 2, and 32 to the end. From the fourth on less the last but one: 2 - 2 = 0, 32 - 4 = 28. As letters
 # of 5 bits + 48; 28 would be negative in one, so it has 32 added ("l") and a second one.
 COUNTS = "8" + "2" + "4" + "0" + "l0"
 TWO = Photo("p2", "a/IMG_2.JPG", 8, 6, "a", None, None)
