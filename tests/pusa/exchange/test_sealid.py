@@ -118,7 +118,7 @@ def test_an_archive_elsewhere_is_told(folder, tmp_path):
 def test_the_seal_takes_the_detectors_place(folder):
     from pusa.records import PHOTOS, instances
     from pusa.segmentation.detect import PhotoDetector
-    from pusa.segmentation.mask_rcnn import SegmentationConfig
+    from pusa.segmentation.segmenter import SegmentationConfig
 
     archive = str(folder / "full images" / "source_query")
     detect = PhotoDetector(archive, SegmentationConfig(), given=str(folder))
