@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from typing import Any, Literal
 
+from pyarrow import fs
+
 from pusa import storage
 from pusa.errors import UserError
 from pusa.exchange import coco, megadetector
@@ -24,9 +26,7 @@ def kind_of(path: str) -> Kind:
     its datapackage.json), or any other CSV. Raises UserError where there is none, or a folder is none of these."""
     from pusa.exchange import camtrap_dp, sealid, wildlife_datasets
 
-    filesystem, where = storage.locate(path)
-    if not storage.exists(filesystem, where):
-        raise UserError(f"Cannot read {path}: there is no such file or folder.")
+    filesystem, where = _there(path)
     if sealid.root_of(path):
         return "sealid"
     if where.endswith(camtrap_dp.PACKAGE) or storage.exists(filesystem, f"{where}/{camtrap_dp.PACKAGE}"):
@@ -97,15 +97,23 @@ def read_photos(path: str) -> dict[str, Listed]:
     return wildlife_datasets.read(path)[1] if kind == "wildlife-datasets" else {}
 
 
-def digest(path: str) -> str:
-    """SHA-256 of the content of a file; of a folder's tables and the names and sizes of all that lies beside them."""
+def _there(path: str) -> tuple[fs.FileSystem, str]:
     filesystem, where = storage.locate(path)
+    if not storage.exists(filesystem, where):
+        raise UserError(f"Cannot read {path}: there is no such file or folder.")
+    return filesystem, where
+
+
+def digest(path: str) -> str:
+    """SHA-256 of the content of a file; of a folder's tables and the names and sizes of all that lies beside them.
+
+    Raises UserError where there is none.
+    """
+    filesystem, where = _there(path)
     if filesystem.get_file_info(where).is_file:
         return hashlib.sha256(storage.read_bytes(filesystem, where)).hexdigest()
     found = hashlib.sha256()
-    from pyarrow import fs as pafs
-
-    for info in sorted(filesystem.get_file_info(pafs.FileSelector(where, recursive=True)), key=lambda i: i.path):
+    for info in sorted(filesystem.get_file_info(fs.FileSelector(where, recursive=True)), key=lambda i: i.path):
         found.update(f"{info.path[len(where) :]}\0{info.size}\0".encode())
         if info.extension in ("csv", "json"):
             found.update(storage.read_bytes(filesystem, info.path))
