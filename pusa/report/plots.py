@@ -40,7 +40,7 @@ def _resightings(found: Sightings) -> bytes:
     figure, axes = _axes(3.2)
     names = [p.name for p in found.periods]
     again = [p.again for p in found.periods]
-    axes.bar(names, again, color=ACCENT, width=0.62, label=f"seen in an earlier {found.unit}, too")
+    axes.bar(names, again, color=ACCENT, width=0.62, label="had been seen before")
     axes.bar(
         names, [p.new for p in found.periods], bottom=again, color=PALE, width=0.62, label="seen for the first time"
     )
@@ -59,12 +59,13 @@ def _places(found: Sightings) -> bytes:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     names = list(found.by_place)[::-1]
-    figure, axes = _axes(0.9 + 0.32 * max(len(names), 2))
+    row, font = (0.32, 9) if len(names) <= 40 else (0.13, 6)  # inches, points: all of them, whatever it takes
+    figure, axes = _axes(0.9 + row * max(len(names), 2))
     rows = {name: k for k, name in enumerate(names)}
     axes.plot(
         found.when, [rows[w] for w in found.where], "o", color=ACCENT, alpha=0.45, markersize=6, markeredgewidth=0
     )
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names, fontsize=font)
     axes.set(ylim=(-0.6, len(names) - 0.4))
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     locator = AutoDateLocator()
@@ -75,6 +76,7 @@ def _places(found: Sightings) -> bytes:
 
 def _axes(height: float):  # type: ignore[no-untyped-def]
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes: Axes = figure.subplots()
@@ -84,6 +86,7 @@ def _axes(height: float):  # type: ignore[no-untyped-def]
     axes.xaxis.label.set_fontsize(9.5)
     axes.yaxis.label.set_fontsize(9.5)
     axes.set_axisbelow(True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))  # halves of an animal are none
     return figure, axes
 
 

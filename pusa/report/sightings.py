@@ -109,11 +109,13 @@ def discovery(dated: Sequence[Encounter]) -> list[int]:
 
 def resightings(dated: Sequence[Encounter], unit: str) -> list[Period]:
     """One row a period with an encounter: who was seen, and who of them had been seen in an earlier period."""
+    by_period: dict[str, list[str | None]] = {}
+    for e in dated:
+        by_period.setdefault(name_of(e, unit), []).append(e.individual)
     before: set[str | None] = set()
     periods: list[Period] = []
-    for name in sorted({name_of(e, unit) for e in dated}):
-        mine = [e for e in dated if name_of(e, unit) == name]
-        seen = {e.individual for e in mine}
-        periods.append(Period(name, len(seen), len(seen & before), len(mine)))
+    for name, members in sorted(by_period.items()):
+        seen = set(members)
+        periods.append(Period(name, len(seen), len(seen & before), len(members)))
         before |= seen
     return periods
