@@ -43,14 +43,13 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
-    from pusa.deployments import read_deployments
     from pusa.exchange import export
-    from pusa.gallery.contents import contents
+    from pusa.gallery.contents import contents_with
     from pusa.gallery.store import Gallery
 
     options = export.Options(occasion, side.value if side else None, species, _yaml(metadata))
     photos = format.value in ("coco", "megadetector", "wildlife-datasets")
-    dataset = contents(Gallery.open(gallery), read_deployments(deployments) if deployments else (), masks=photos)
+    dataset = contents_with(Gallery.open(gallery), deployments, masks=photos)
     files, notices = export.files_of(dataset, format.value, options)
     console = Console(highlight=False, soft_wrap=True)
     for path in export.save(files, out):

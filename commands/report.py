@@ -44,12 +44,11 @@ def report(
 
 
 def _of_gallery(uri: str, deployments: str | None) -> None:
-    from pusa.deployments import read_deployments
-    from pusa.gallery.contents import contents
+    from pusa.gallery.contents import contents_with
     from pusa.gallery.store import Gallery
     from pusa.report.catalogue import write_catalogue_report
 
-    found = contents(Gallery.open(uri), read_deployments(deployments) if deployments else (), masks=False)
+    found = contents_with(Gallery.open(uri), deployments, masks=False)
     files = write_catalogue_report(found, uri)
     typer.echo(files[0])
     typer.echo(f"{len(files) - 1} plots and tables in {files[1].rsplit('/', 1)[0]}")

@@ -39,7 +39,7 @@ SEQUENCES = [
 NAMES = {f"{s}#{n}": name for s, _, _, animals in SEQUENCES for n, name in enumerate(animals)}
 
 
-def run(folder, archive="/archive"):
+def run(folder, archive="/archive", clock_shift=0.0):
     """A finished run; its last photo, at South on June 25, shows nobody."""
     made, rows, encounters = Run(str(folder)), [], []
     crop = photos.encode_jpeg(np.full((20, 40, 3), 90, np.uint8))
@@ -62,7 +62,8 @@ def run(folder, archive="/archive"):
     rows.append(_photo("empty", "south/2/0.JPG", "south/2", "S", 25, []))
     made.write("photos", pa.Table.from_pylist(rows, records.PHOTOS), "a")
     made.write("encounters", pa.Table.from_pylist(encounters, records.ENCOUNTERS), "a")
-    made.write("deployments", pa.Table.from_pylist(DEPLOYMENTS, records.DEPLOYMENTS), "a")
+    deployments = [DEPLOYMENTS[0] | {"clock_shift": clock_shift}, DEPLOYMENTS[1]]
+    made.write("deployments", pa.Table.from_pylist(deployments, records.DEPLOYMENTS), "a")
     made.write_manifest(MANIFEST | {"archive": archive})
     return made
 

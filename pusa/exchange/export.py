@@ -9,7 +9,7 @@ from typing import Any
 
 from pusa import storage
 from pusa.errors import UserError
-from pusa.exchange import camtrap_dp, captures, coco, mark, megadetector, plain, scr, wildlife_datasets
+from pusa.exchange import camtrap_dp_out, captures, coco, mark, megadetector, plain, scr, wildlife_datasets
 from pusa.exchange.captures import Histories
 from pusa.exchange.dataset import Dataset
 
@@ -109,7 +109,7 @@ def _oscr(dataset: Dataset, found: dict[str, Histories], options: Options) -> Fi
 
 
 FORMATS: dict[str, Writer] = {
-    "camtrap-dp": lambda dataset, options: camtrap_dp.write(dataset, options.metadata),
+    "camtrap-dp": lambda dataset, options: camtrap_dp_out.write(dataset, options.metadata),
     "mark": _histories(_mark),
     "rmark": _histories(_rmark),
     "secr": _histories(_secr),

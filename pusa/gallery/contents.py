@@ -2,87 +2,151 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
+from types import MappingProxyType
 from typing import Any
 
-from pusa.deployments import Deployment, deployment_of
-from pusa.exchange import dataset
+from pusa.deployments import Deployment, deployment_of, read_deployments
+from pusa.exchange import Listed, dataset, read_photos
 from pusa.exchange.dataset import Dataset, Encounter, Instance, Photo
 from pusa.exchange.tables import named
 from pusa.gallery import sources
 from pusa.gallery.journal import Decision, Key
 from pusa.gallery.store import Gallery
+from pusa.photos import normal_path
 from pusa.records import DEPLOYMENTS
 
 ENCOUNTER = ["run", "encounter_id", "sequence_id", "place", "taken_from", "taken_to", "side"]
 
 
-def contents(gallery: Gallery, deployments: Sequence[Deployment] = (), masks: bool = True) -> Dataset:
+def contents(
+    gallery: Gallery,
+    deployments: Sequence[Deployment] = (),
+    masks: bool = True,
+    listed: Mapping[str, Listed] = MappingProxyType({}),
+) -> Dataset:
     """All encounters of a gallery less those that show no animal, and their instances less crops that were taken out.
 
-    `deployments` take the place of those that the runs were made with; photos are in the one whose folder they lie in.
-    Ids and paths of a gallery of several runs begin with what tells the runs and archives apart.
+    `deployments` take the place of those that the runs were made with, their clock shifts, too; a photo is in the one
+    that `listed` has for its path, else in the one whose folder it lies in. Ids and paths of a gallery of several runs
+    begin with what tells the runs and archives apart.
     """
     rows = gallery.encounters.search().select(ENCOUNTER).to_arrow().to_pylist()
-    decisions = gallery.decisions()
-    found = gallery.catalogue()
+    decisions, found = gallery.decisions(), gallery.catalogue()
     makers = _makers(decisions, {*found.undone, *found.void})
-    animals = {(r["run"], r["encounter_id"]): r for r in rows
-               if found.verdicts.get((r["run"], r["encounter_id"])) != "not_animal"}  # fmt: skip
+    animals = {(row["run"], row["encounter_id"]): row for row in rows}
+    animals = {key: row for key, row in animals.items() if found.verdicts.get(key) != "not_animal"}
     kept = sources.read(gallery, animals, masks)
-    label = _prefixes({run for run, _ in animals}, ":")
     archives = dict(zip(*kept["runs"].select(["run", "archive"]).to_pydict().values(), strict=True))
-    below = _prefixes(set(archives.values()), "/")
     worked = kept["effort"].to_pylist()
-    effort = _effort(worked, label)
+    photos = _Photos(_prefixes({run for run, _ in animals}, ":"), archives, worked, deployments, listed)
     members: dict[Key, list[Instance]] = {}
-    photos: dict[tuple[str, str], Photo] = {}
-    by_folder = {d.folder: d for d in deployments if d.folder is not None}
     for row in kept["instances"].to_pylist():
         key = row["run"], row["encounter_id"]
-        if key not in animals or row["instance_id"] in found.crops.get(key, ()):
-            continue
-        name = row["run"], row["photo_id"]
-        if name not in photos:
-            mine = deployment_of(row["path"], by_folder)
-            where = mine.deployment_id if mine else None
-            if not deployments and row["deployment_id"] is not None:
-                where = _deployment_id(row["run"], row["deployment_id"], label, effort)
-            photos[name] = Photo(
-                photo_id=label[row["run"]] + row["photo_id"],
-                path=below.get(archives.get(row["run"], ""), "") + row["path"],
-                width=row["width"],
-                height=row["height"],
-                sequence_id=label[row["run"]] + row["sequence_id"],
-                taken_at=row["taken_at"],
-                deployment_id=where,
-                camera=row["camera"],
-            )
-        members.setdefault(key, []).append(
-            Instance(
-                instance_id=label[row["run"]] + row["instance_id"],
-                photo=photos[name],
-                encounter_id=label[row["run"]] + row["encounter_id"],
-                box=tuple(row["box"]),
-                individual=found.names.get(key),
-                side=row["side"],
-                score=row["score"],
-                mask=row.get("mask"),
-            )
-        )
-    if deployments:
-        effort = _given_effort(deployments, photos.values())
+        if key in animals and row["instance_id"] not in found.crops.get(key, ()):
+            members.setdefault(key, []).append(_instance(row, photos, found.names.get(key)))
+    effort = photos.effort()
     encounters = [
-        _encounter(row, members.get(key, []), found.names.get(key), makers.get(key), label[key[0]], effort)
+        _encounter(row, members.get(key, []), found.names.get(key), makers.get(key), photos.label[key[0]], effort)
         for key, row in animals.items()
     ]
     instances = sorted((i for mine in members.values() for i in mine), key=lambda i: (i.photo.path, i.instance_id))
-    root = _common(set(archives.values()))
-    notices = _notices(gallery, animals, members, instances, found.crops)
     homeless = frozenset(day for row in worked if row["deployment_id"] is None for day in row["days"])
-    return Dataset(instances, sorted(encounters, key=lambda e: e.encounter_id), effort, homeless, root, notices)
+    return Dataset(
+        instances,
+        sorted(encounters, key=lambda e: e.encounter_id),
+        effort,
+        homeless,
+        root=_common(set(archives.values())),
+        notices=_notices(gallery, animals, members, instances, found.crops),
+    )
+
+
+def contents_with(gallery: Gallery, deployments: str | None, masks: bool = True) -> Dataset:
+    """`contents` with the deployments of a file (`read_deployments`), or with those of the runs."""
+    if deployments is None:
+        return contents(gallery, masks=masks)
+    return contents(gallery, read_deployments(deployments), masks, read_photos(deployments))
+
+
+class _Photos:
+    """The photos of a gallery's instances, each once, with what tells runs and archives apart, and their "
+    "deployments."""
+
+    def __init__(
+        self,
+        label: dict[str, str],
+        archives: dict[str, str],
+        worked: Sequence[dict[str, Any]],
+        deployments: Sequence[Deployment],
+        listed: Mapping[str, Listed],
+    ) -> None:
+        self.label = label  # what ids of a run begin with
+        self.below = _prefixes(set(archives.values()), "/")  # what paths of an archive begin with
+        self.archives = archives
+        self.recorded = _effort(worked, label)
+        self.shifts = {(row["run"], row["deployment_id"]): row["clock_shift"] or 0.0 for row in worked}
+        self.deployments = deployments
+        self.by_folder = {d.folder: d for d in deployments if d.folder is not None}
+        self.by_id = {d.deployment_id: d for d in deployments}
+        self.listed = listed
+        self.known: dict[tuple[str, str], Photo] = {}
+
+    def of(self, row: dict[str, Any]) -> Photo:
+        """The photo of an instance's row."""
+        name = row["run"], row["photo_id"]
+        if name not in self.known:
+            deployment_id, taken_at = self.placed(row)
+            self.known[name] = Photo(
+                photo_id=self.label[row["run"]] + row["photo_id"],
+                path=self.below.get(self.archives.get(row["run"], ""), "") + row["path"],
+                width=row["width"],
+                height=row["height"],
+                sequence_id=self.label[row["run"]] + row["sequence_id"],
+                taken_at=taken_at,
+                deployment_id=deployment_id,
+                camera=row["camera"],
+            )
+        return self.known[name]
+
+    def placed(self, row: dict[str, Any]) -> tuple[str | None, dt.datetime | None]:
+        """The deployment of a photo, and its time, corrected by that deployment's clock shift in place of the old."""
+        old, taken_at = row["deployment_id"], row["taken_at"]
+        if not self.deployments:
+            return old if old is None or old in self.recorded else self.label[row["run"]] + old, taken_at
+        told = self.listed.get(normal_path(row["path"]), Listed())
+        new = self.by_id.get(told.deployment_id or "") or deployment_of(row["path"], self.by_folder)
+        if new is None or taken_at is None:
+            return new.deployment_id if new else None, taken_at
+        shift = new.clock_shift - self.shifts.get((row["run"], old), 0.0)
+        return new.deployment_id, told.taken_at or taken_at + dt.timedelta(seconds=shift)
+
+    def effort(self) -> dict[str, dataset.Effort]:
+        """Of all deployments, by id, after all photos are known."""
+        if not self.deployments:
+            return self.recorded
+        days: dict[str, set[dt.date]] = {}
+        for photo in self.known.values():
+            if photo.deployment_id and photo.taken_at:
+                days.setdefault(photo.deployment_id, set()).add(photo.taken_at.date())
+        return {d.deployment_id: dataset.effort(d, days.get(d.deployment_id, ())) for d in self.deployments}
+
+
+def _instance(row: dict[str, Any], photos: _Photos, name: str | None) -> Instance:
+    label = photos.label[row["run"]]
+    return Instance(
+        instance_id=label + row["instance_id"],
+        photo=photos.of(row),
+        encounter_id=label + row["encounter_id"],
+        box=tuple(row["box"]),
+        individual=name,
+        side=row["side"],
+        score=row["score"],
+        mask=row.get("mask"),
+    )
 
 
 def _encounter(
@@ -97,13 +161,14 @@ def _encounter(
     deployment_id = min(where, key=lambda d: (-where[d], d)) if where else None
     place = effort[deployment_id].deployment.place if deployment_id in effort else None
     sides = {i.side for i in members} or {row["side"] or "unknown"}
+    times = [i.photo.taken_at for i in members if i.photo.taken_at]
     return Encounter(
         encounter_id=label + row["encounter_id"],
         sequence_id=label + (row["sequence_id"] or row["encounter_id"]),
         sides=frozenset(sides),
         individual=name,
-        taken_from=row["taken_from"],
-        taken_to=row["taken_to"],
+        taken_from=min(times) if times else row["taken_from"],
+        taken_to=max(times) if times else row["taken_to"],
         place=place or row["place"],
         deployment_id=deployment_id,
         decided_by=maker.by if maker and name else None,
@@ -159,18 +224,6 @@ def _effort(rows: Sequence[dict[str, Any]], label: dict[str, str]) -> dict[str, 
 
 def _about(row: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in DEPLOYMENTS.names)
-
-
-def _deployment_id(run: str, name: str, label: dict[str, str], effort: dict[str, dataset.Effort]) -> str:
-    return name if name in effort else label[run] + name
-
-
-def _given_effort(deployments: Sequence[Deployment], photos: Any) -> dict[str, dataset.Effort]:
-    days: dict[str, set[Any]] = {}
-    for photo in photos:
-        if photo.deployment_id and photo.taken_at:
-            days.setdefault(photo.deployment_id, set()).add(photo.taken_at.date())
-    return {d.deployment_id: dataset.effort(d, days.get(d.deployment_id, ())) for d in deployments}
 
 
 def _notices(

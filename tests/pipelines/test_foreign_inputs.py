@@ -12,7 +12,7 @@ from pipelines.identify import encounter_names
 from pipelines.index import IndexConfig, index
 from pusa import exchange
 from pusa.errors import UserError
-from pusa.exchange import camtrap_dp, coco, megadetector, wildlife_datasets
+from pusa.exchange import camtrap_dp_out, coco, megadetector, wildlife_datasets
 from pusa.exchange.dataset import Encounter, Photo
 from pusa.gallery.contents import contents
 from pusa.records import Run
@@ -53,7 +53,7 @@ def rows(archive, tmp_path, **config):
 
 
 def test_camtrap_dp_gives_times_deployments_and_sequences(tmp_path, archive, data):
-    for name, text in camtrap_dp.write(data, METADATA)[0].items():
+    for name, text in camtrap_dp_out.write(data, METADATA)[0].items():
         (archive / name).write_text(text)
     found, notices = rows(archive, tmp_path, deployments=str(archive),
                           sequences=SequenceConfig(by="csv", csv=str(archive / "datapackage.json")))  # fmt: skip
@@ -92,7 +92,7 @@ def test_names_that_went_out_come_in(tmp_path, form):
     file = tmp_path / ("out.csv" if form == "wildlife-datasets" else "out.json")
     if form == "camtrap-dp":
         file = tmp_path
-        for name, text in camtrap_dp.write(found, METADATA)[0].items():
+        for name, text in camtrap_dp_out.write(found, METADATA)[0].items():
             (tmp_path / name).write_text(text)
     elif form == "wildlife-datasets":
         file.write_text(wildlife_datasets.write(found))

@@ -13,7 +13,7 @@ from made_dataset import DEPLOYMENTS, ENCOUNTERS, dataset, datasets, day, instan
 from pusa import exchange
 from pusa.deployments import Deployment, read_deployments
 from pusa.errors import UserError
-from pusa.exchange import camtrap_dp
+from pusa.exchange import camtrap_dp, camtrap_dp_out
 from pusa.exchange.dataset import Photo, effort
 from pusa.sequences import SequenceConfig, Taken, sequence_ids
 
@@ -29,7 +29,7 @@ DECIDED = replace(ENCOUNTERS[0], decided_by="Mia", decided_at=CREATED, decision_
 
 def package(data=None, **metadata):
     data = data or dataset([DECIDED], [instance(side="left", score=0.5)])
-    return camtrap_dp.write(data, METADATA | metadata, CREATED)
+    return camtrap_dp_out.write(data, METADATA | metadata, CREATED)
 
 
 def rows(files, table):
@@ -118,6 +118,7 @@ def test_photos_without_a_time_are_left_out_and_told():
     (None, {"project": METADATA["project"] | {"samplingDesign": "random"}},
      "project.samplingDesign does not fit.*'random'"),
     (None, {"licenses": [{"name": "CC0-1.0", "scope": "data"}]}, "licenses does not fit"),
+    (dataset([DECIDED]), {}, "needs photos; nothing is known of those behind"),
     (dataset([DECIDED], [instance()], deployments={}), {}, "deployment of every photo; 1 photo .*--deployments"),
     (dataset([DECIDED], [instance()], deployments={"C": effort(Deployment("C", ""), ())}), {},
      "latitude and longitude.*C has none"),

@@ -5,8 +5,10 @@ import shutil
 
 import made_gallery
 import pytest
+from made_gallery import NOON
 
 from pusa.deployments import Deployment
+from pusa.exchange import Listed
 from pusa.exchange.dataset import Photo
 from pusa.gallery import sources
 from pusa.gallery.contents import contents
@@ -102,6 +104,31 @@ def test_deployments_given_later_take_the_place_of_the_runs(tmp_path, run):
         "north/1#0": ("X", "Cliff"), "north/1#1": ("X", "Cliff"), "north/2#0": ("Y", "North"),
         "north/2#1": ("Y", "North"), "south/1#0": (None, "South")}  # fmt: skip
     assert found.deployments["X"].days == {dt.date(2021, 6, 3)}
+
+
+def test_a_clock_shift_given_later_takes_the_place_of_the_runs(tmp_path):
+    """North's clock was taken for an hour slow; it was a day fast. South's was not looked at."""
+    run = made_gallery.run(tmp_path / "run", clock_shift=3600.0)
+    gallery = made_gallery.gallery(tmp_path / "g", run)
+    found = contents(gallery, [Deployment("N", "north", clock_shift=-86400.0), Deployment("S", "south")])
+    seen = {e.encounter_id: e.taken_from for e in found.encounters}
+    assert seen["north/1#0"] == dt.datetime(2021, 6, 2, 11)
+    assert seen["south/1#0"] == dt.datetime(2021, 6, 20, 12)
+    assert found.deployments["N"].days == {dt.date(2021, 6, 2), dt.date(2021, 6, 8)}
+
+
+def test_camtrap_dp_says_itself_which_photo_is_of_which_deployment(tmp_path, run):
+    gallery = made_gallery.gallery(tmp_path / "g", run)
+    later = dt.datetime(2021, 6, 4)
+    listed = {
+        "north/1/0.JPG": Listed(later, "X"),
+        "north/1/1.JPG": Listed(None, "X"),
+        "south/1/0.JPG": Listed(None, "?"),
+    }
+    found = contents(gallery, [Deployment("X", None, "Cliff")], listed=listed)
+    assert {p.path: (p.deployment_id, p.taken_at) for p in found.photos} == {
+        "north/1/0.JPG": ("X", later), "north/1/1.JPG": ("X", NOON), "north/2/0.JPG": (None, NOON.replace(day=9)),
+        "south/1/0.JPG": (None, NOON.replace(day=20))}  # fmt: skip
 
 
 def test_enrolling_again_replaces_what_was_kept(tmp_path, run):
