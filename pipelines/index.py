@@ -80,8 +80,11 @@ def index(
     run_uri: str | None = None,
     config: IndexConfig = IndexConfig(),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    given: str | None = None,
 ) -> Summary:
     """Indexes `archive`; with `run_uri`, writes RUN/index/<shard>.parquet (schema PHOTOS) and RUN/deployments.
+
+    What the user's files (`given` are instances) say of a photo's time counts before what the photo says.
 
     A photo whose header cannot be read is a row with status "error" and the reason. `progress` is called with the
     photos done and their total. The same archive and settings give the same rows. Raises UserError where there is no
@@ -97,7 +100,7 @@ def index(
         )
     listed = {
         name: photo
-        for file in (config.sequences.csv, config.deployments)
+        for file in (config.sequences.csv, config.deployments, given)
         if file
         for name, photo in exchange.read_photos(file).items()
     }

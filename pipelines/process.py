@@ -105,7 +105,7 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
                 "Give another --out folder, or the same archive and settings as before."
             )
         return None
-    summary = index(archive, out, config.index)
+    summary = index(archive, out, config.index, given=given)
     if given:
         paths = run.read("index", ["path"])["path"].to_pylist()
         summary.notices.extend(exchange.check_instances(exchange.read_instances(given, archive=archive), paths, given))

@@ -81,9 +81,7 @@ def _check_deployments(dataset: Dataset) -> None:
     homeless = sorted({i.photo.path for i in dataset.instances if i.photo.deployment_id not in dataset.deployments})
     remedy = "Give --deployments FILE, a CSV with deployment_id, folder, latitude, longitude, time_zone, start, end."
     if not dataset.instances:
-        raise UserError(
-            "Camtrap DP needs photos; nothing is known of those behind this gallery. Enroll its runs again."
-        )
+        raise UserError("Camtrap DP needs photos; nothing is known of those behind this gallery. Enroll its runs anew.")
     if homeless:
         raise UserError(f"Camtrap DP needs the deployment of every photo; {named(homeless)} lie in none. {remedy}")
     for name, e in dataset.deployments.items():

@@ -76,6 +76,15 @@ def test_a_table_of_wildlife_datasets_gives_times_and_sequences(tmp_path, archiv
         ("3.jpg", None, "3.jpg")]  # fmt: skip
 
 
+def test_times_of_given_instances_cut_sequences(tmp_path, archive, data):
+    (tmp_path / "t.csv").write_text(wildlife_datasets.write(data))
+    config = IndexConfig(sequences=SequenceConfig(by="gap", gap="2min"))
+    index(str(archive), str(tmp_path / "run"), config, given=str(tmp_path / "t.csv"))
+    found = Run(str(tmp_path / "run")).read("index", ["path", "sequence_id"]).to_pylist()
+    assert sorted((row["path"], row["sequence_id"]) for row in found) == [
+        ("1.jpg", ".@2021-02-10T12-00-00"), ("2.jpg", ".@2021-02-10T12-05-00"), ("3.jpg", ".")]  # fmt: skip
+
+
 def test_files_without_sequences_are_told(tmp_path, archive):
     (tmp_path / "t.csv").write_text("image_id,identity,path\n1,A,1.jpg\n")
     with pytest.raises(UserError, match=r"expected sequences \(a column sequence_id or video\), found none. --gap"):
