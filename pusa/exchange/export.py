@@ -53,7 +53,7 @@ def save(files: Files, out: str) -> list[str]:
             storage.write_bytes(filesystem, path, text.encode())
         except OSError as e:
             raise UserError(f"Cannot write {path}: {e.strerror or e}.") from e
-        written.append(path)
+        written.append(out.partition("://")[0] + "://" + path if "://" in out else path)
     return written
 
 

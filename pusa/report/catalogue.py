@@ -44,7 +44,7 @@ def write_catalogue_report(dataset: Dataset, uri: str, today: dt.date | None = N
     files |= {f"{FOLDER}/{name}": text.encode() for name, text in tables.items()}
     for name, content in files.items():
         storage.write_bytes(filesystem, f"{where}/{name}", content)
-    return [f"{where}/{name}" for name in files]
+    return [f"{uri.rstrip('/') if '://' in uri else where}/{name}" for name in files]
 
 
 def csv_tables(found: Sightings) -> dict[str, str]:
