@@ -29,8 +29,8 @@ def enroll(
     individuals: Annotated[
         str | None,
         typer.Option(
-            help="Who is who: CSV (encounter_id, individual), or COCO with `identity`. "
-            "Left out: all encounters, to be decided later."
+            help="Who is who: CSV (encounter_id, individual); or COCO with `identity`, wildlife-datasets, SealID, "
+            "Camtrap DP. Left out: all encounters, to be decided later."
         ),
     ] = None,
     until: Annotated[

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 Archive = Annotated[str, typer.Argument(help="Folder of photos: local, s3:// or gs://.")]
 By = Annotated[str | None, typer.Option(help="What makes a sequence: folder (the default), gap or csv.")]
 Gap = Annotated[str | None, typer.Option(help="Cut sequences at pauses of a camera longer than this, such as 60min.")]
-Sequences = Annotated[str | None, typer.Option(help="CSV with the columns path and sequence_id.")]
-Deployments = Annotated[str | None, typer.Option(help="CSV: deployment_id, folder, place, clock_shift and more.")]
+Sequences = Annotated[str | None, typer.Option(help="CSV (path, sequence_id), wildlife-datasets or Camtrap DP.")]
+Deployments = Annotated[
+    str | None, typer.Option(help="CSV (deployment_id, folder, place, clock_shift, ...), or Camtrap DP.")
+]
 
 
 def index(

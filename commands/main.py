@@ -11,6 +11,7 @@ from rich.console import Console
 import commands.catalogue
 import commands.codebook
 import commands.evaluate
+import commands.export
 import commands.gallery
 import commands.identify
 import commands.index
@@ -32,6 +33,7 @@ app.command("index")(commands.index.index)
 app.command("synth")(commands.synth.synth)
 app.command("process")(commands.process.process)
 app.command("identify")(commands.identify.identify)
+app.command("export")(commands.export.export)
 app.command("report")(commands.report.report)
 app.add_typer(commands.gallery.app, name="gallery")
 app.add_typer(commands.catalogue.app, name="catalogue")

@@ -26,7 +26,10 @@ def process(
     *,
     out: Annotated[str, typer.Option(help="Folder of the run: local, s3:// or gs://.")],
     instances: Annotated[
-        Path | None, typer.Option(help="COCO or MegaDetector JSON whose boxes and masks replace the detector.")
+        Path | None,
+        typer.Option(
+            help="Boxes and masks in place of the detector: COCO, MegaDetector, wildlife-datasets, SealID, Camtrap DP."
+        ),
     ] = None,
     segmentation: Annotated[
         str | None,

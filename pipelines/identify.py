@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from pusa import photos, records, storage, truth
+from pusa import exchange, photos, records, storage, truth
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
-from pusa.gallery import geometry, search
+from pusa.gallery import geometry, search, sources
 from pusa.gallery.calibration import Calibration
 from pusa.gallery.crops import of_encounters
 from pusa.gallery.geometry import Features
@@ -30,12 +30,13 @@ BATCH = 256  # encounters at once: 64 MB of vectors
 
 
 def encounter_names(run: Run, file: str) -> dict[str, str]:
-    """Individual by encounter_id from a CSV (columns encounter_id, individual) or from COCO with `identity`.
+    """Individual by encounter_id from a CSV (columns encounter_id, individual), or from instances with an identity:
+    COCO, MegaDetector's as Pusa writes them, wildlife-datasets, SealID, Camtrap DP.
 
     In the second case an encounter takes the name of most of its instances, matched by mask. Raises UserError where the
-    CSV names an encounter that the run does not have.
+    CSV names an encounter that the run does not have, or gives one two names.
     """
-    if not file.lower().endswith(".csv"):
+    if exchange.kind_of(file) != "csv":
         return truth.encounter_identities(
             run.read("encounters", ["encounter_id", "instance_ids"]), truth.identities(truth.true_animals(run, file))
         )
@@ -44,8 +45,12 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     for line, row in read_csv(file, ["encounter_id", "individual"]):
         if row["encounter_id"] not in known:
             raise UserError(f"{file}, line {line}: the run {run.uri} has no encounter {row['encounter_id']!r}.")
-        if row["individual"]:
-            names[row["encounter_id"]] = row["individual"]
+        name = row["individual"]
+        if name and (other := names.setdefault(row["encounter_id"], name)) != name:
+            raise UserError(
+                f"{file}, line {line}: expected one individual an encounter, found {name!r} for {row['encounter_id']}, "
+                f"which is {other!r} above. If they are one animal, give it one name."
+            )
     return names
 
 
@@ -97,6 +102,7 @@ def enroll(
     if rows:
         every = pa.concat_tables(rows)
         crops = of_encounters(run, VerifyConfig(), codebook, set(every["encounter_id"].to_pylist()))
+        sources.keep(gallery, run, every["encounter_id"].to_pylist())
         counts["enrolled"] = gallery.enroll(every, crops)
     return {**counts, **gallery.counts()}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +16,12 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from pusa import storage
+from pusa import exchange, storage
 from pusa.config import Config
 from pusa.deployments import Deployment, deployment_of, deployments_table, read_deployments
 from pusa.errors import PhotoError, UserError
-from pusa.photos import Header, Listing, PhotoFile, list_photos, read_header
+from pusa.exchange import Listed
+from pusa.photos import Header, Listing, PhotoFile, list_photos, normal_path, read_header
 from pusa.records import PHOTOS, Run, photo_id
 from pusa.sequences import SequenceConfig, Taken, in_order, sequence_ids
 
@@ -61,13 +62,14 @@ class _Photo:
     header: Header | None
     error: str | None  # why there is no header
     deployment: Deployment | None
+    listed: Listed  # by a file of the user, which says more than the photo
 
     @cached_property
     def taken(self) -> Taken:
         time = self.header.taken_at if self.header else None
         return Taken(
             path=self.file.path,
-            taken_at=self.deployment.local(time) if self.deployment and time else time,
+            taken_at=self.listed.taken_at or (self.deployment.local(time) if self.deployment and time else time),
             camera=self.header.camera if self.header else None,
             deployment_id=self.deployment.deployment_id if self.deployment else None,
         )
@@ -78,8 +80,11 @@ def index(
     run_uri: str | None = None,
     config: IndexConfig = IndexConfig(),
     progress: Callable[[int, int], None] = lambda done, total: None,
+    given: str | None = None,
 ) -> Summary:
     """Indexes `archive`; with `run_uri`, writes RUN/index/<shard>.parquet (schema PHOTOS) and RUN/deployments.
+
+    What the user's files (`given` are instances) say of a photo's time counts before what the photo says.
 
     A photo whose header cannot be read is a row with status "error" and the reason. `progress` is called with the
     photos done and their total. The same archive and settings give the same rows. Raises UserError where there is no
@@ -90,10 +95,19 @@ def index(
     files = _outside_of_run(listing.files, archive, run_uri)
     if not files:
         others = f" ({sum(listing.other.values())} other files)" if listing.other else ""
-        raise UserError(f"There are no photos in {archive}{others}. Expected jpg, png, tif or webp files at any depth.")
-    photos = _read(archive, files, deployments, config.threads, progress)
+        raise UserError(
+            f"There are no photos in {archive}{others}. Expected jpg, png, tif, webp, heic or RAW files at any depth."
+        )
+    listed = {
+        name: photo
+        for file in (config.sequences.csv, config.deployments, given)
+        if file
+        for name, photo in exchange.read_photos(file).items()
+    }
+    photos = _read(archive, files, deployments, listed, config.threads, progress)
     if deployments and not any(p.deployment for p in photos):
-        example = f"the CSV has {deployments[0].folder or '.'}, the archive {files[0].path}"
+        theirs = next(iter(listed), None) if deployments[0].folder is None else deployments[0].folder or "."
+        example = f"the file has {theirs}, the archive {files[0].path}"
         raise UserError(f"{config.deployments}: no photo lies in a folder of a deployment ({example}).")
     ids, notices = sequence_ids([p.taken for p in photos], config.sequences)
     sizes = Counter(ids)
@@ -145,18 +159,21 @@ def _read(
     archive: str,
     files: Sequence[PhotoFile],
     deployments: Sequence[Deployment],
+    listed: Mapping[str, Listed],
     threads: int,
     progress: Callable[[int, int], None],
 ) -> list[_Photo]:
     filesystem, root = storage.locate(archive)
-    by_folder = {d.folder: d for d in deployments}
+    by_folder = {d.folder: d for d in deployments if d.folder is not None}
+    by_id = {d.deployment_id: d for d in deployments}
 
     def read(file: PhotoFile) -> _Photo:
-        deployment = deployment_of(file.path, by_folder)
+        told = listed.get(normal_path(file.path), Listed())
+        deployment = by_id.get(told.deployment_id or "") or deployment_of(file.path, by_folder)
         try:
-            return _Photo(file, read_header(filesystem, f"{root}/{file.path}"), None, deployment)
+            return _Photo(file, read_header(filesystem, f"{root}/{file.path}"), None, deployment, told)
         except PhotoError as e:
-            return _Photo(file, None, str(e), deployment)
+            return _Photo(file, None, str(e), deployment, told)
 
     photos = []
     with ThreadPoolExecutor(threads) as pool:

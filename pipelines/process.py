@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -73,8 +72,9 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
 
     Where the run was begun before, nothing is indexed again: shards stay what they were, and the result is None.
 
-    `given` is a COCO or MegaDetector file in place of the detector. `command` is what resumes the run. Raises UserError
-    where the run was begun with other settings or weights: results hold for these, never for a name alone.
+    `given` is a file of instances (`exchange.read_instances`) in place of the detector. `command` is what resumes the
+    run. Raises UserError where the run was begun with other settings or weights: results hold for these, never for a
+    name alone.
     """
     run = Run(out)
     names = {"embedding": config.embedding.weights}
@@ -92,7 +92,7 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
         "archive": archive,
         "config": config.model_dump(mode="json"),
         "weights": {kind: weights.digest(weights.find(name)) for kind, name in names.items()},
-        "instances": weights.digest(Path(given)) if given else None,
+        "instances": exchange.digest(given) if given else None,
     }
     if config.encounters.codebook:
         Codebook.load(config.encounters.codebook).check(basis["weights"])
@@ -105,10 +105,10 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
                 "Give another --out folder, or the same archive and settings as before."
             )
         return None
-    summary = index(archive, out, config.index)
+    summary = index(archive, out, config.index, given=given)
     if given:
         paths = run.read("index", ["path"])["path"].to_pylist()
-        summary.notices.extend(exchange.check_instances(exchange.read_instances(given), paths, given))
+        summary.notices.extend(exchange.check_instances(exchange.read_instances(given, archive=archive), paths, given))
     begun = time.strftime("%FT%TZ", time.gmtime())
     state = {"version": __version__, "state": "running", "command": command, "begun": begun, "seconds": 0.0}
     run.write_manifest(basis | state)

@@ -14,6 +14,7 @@ from pusa.embedding.network import DIMENSIONS
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
+from pusa.gallery import sources
 from pusa.gallery.crops import patches_of as projected
 from pusa.gallery.geometry import Points
 from pusa.gallery.journal import Key
@@ -61,6 +62,7 @@ def rebuild(
                      zip(part, own, some["n_patches"].to_pylist(), strict=True)]  # fmt: skip
         some = some.drop_columns(["n_patches"]).append_column("n_patches", pa.array(n_patches, pa.int32()))
         new.enroll(some.append_column("fisher", pa.array(fisher, pa.list_(pa.float16()))))
+    sources.copy(old, new)
     new.copy_from(old, points)
     return dict(counts)
 

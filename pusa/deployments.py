@@ -26,7 +26,7 @@ class Deployment:
     """A camera at a place for a time. `folder`: the folder of its photos, "" for the whole archive. Times are local."""
 
     deployment_id: str
-    folder: str
+    folder: str | None  # None: photos say themselves which deployment they are of
     place: str | None = None
     latitude: float | None = None  # WGS84 degrees
     longitude: float | None = None
@@ -57,10 +57,14 @@ def parse_shift(text: str) -> float:
 
 def read_deployments(path: str) -> list[Deployment]:
     """Deployments from a CSV with the columns deployment_id, folder and any of place, latitude, longitude, time_zone,
-    clock_shift, start, end. An `end` that is only a date includes that day.
+    clock_shift, start, end; or from Camtrap DP. An `end` that is only a date includes that day.
 
     Raises UserError naming the line and the column that do not fit.
     """
+    from pusa.exchange import camtrap_dp_in, kind_of  # they need the class above
+
+    if kind_of(path) == "camtrap-dp":
+        return camtrap_dp_in.read(path)[2]
     columns = tuple(Deployment.__dataclass_fields__)
     deployments: list[Deployment] = []
     seen: set[tuple[str, str]] = set()

@@ -15,7 +15,7 @@ import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -23,10 +23,10 @@ import numpy as np
 from PIL import ExifTags, Image
 from pyarrow import fs as pafs
 
-from pusa import storage
+from pusa import raw, storage
 from pusa.errors import PhotoError, UserError
 
-EXTENSIONS = {"jpg", "jpeg", "png", "tif", "tiff", "webp"}
+EXTENSIONS = {"jpg", "jpeg", "png", "tif", "tiff", "webp", *raw.HEIC, *raw.RAW}
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
 MAX_PIXELS = 200_000_000  # larger ones are refused from the header: 200 megapixels are 600 MB decoded
 NOT_PHOTOS = {"@eaDir", "$RECYCLE.BIN", "__MACOSX"}  # folders of thumbnails; skipped, as all that starts with "."
@@ -148,14 +148,14 @@ class Header:
 
 
 def read_header(filesystem: pafs.FileSystem, path: str, max_pixels: int = MAX_PIXELS) -> Header:
-    """Size, time, camera and place of one photo; reads the first 64 KiB or so and never decodes pixels.
+    """Size, time, camera and place of one photo; reads the first 64 KiB or so (of RAW all) and never decodes pixels.
 
     A broken EXIF counts as none. Raises PhotoError where the file cannot be read, is no photo or too large.
     """
     try:
         # Pillow reads in small steps; each would be a request on object storage.
-        with filesystem.open_input_file(path) as raw, io.BufferedReader(raw, 65536) as file:  # type: ignore[type-var]
-            return _header(_open(file, max_pixels))
+        with filesystem.open_input_file(path) as file, io.BufferedReader(file, 65536) as steps:  # type: ignore[type-var]
+            return _raw_header(steps.read(), max_pixels) if raw.is_raw(path) else _header(_open(steps, max_pixels))
     except FileNotFoundError as e:
         raise PhotoError("cannot be opened: a broken link, a vanished file, or a name that is not UTF-8") from e
     except OSError as e:
@@ -168,18 +168,34 @@ def _open(file: Any, max_pixels: int) -> Image.Image:
     file.seek(0)
     if not start:
         raise PhotoError("the file is empty (0 bytes)")
+    formats: tuple[str, ...] = FORMATS
+    if raw.is_heic(start):
+        raw.open_heic()
+        formats = ("HEIF",)
     try:
-        im = Image.open(file, formats=FORMATS)
+        im = Image.open(file, formats=formats)
     except Image.UnidentifiedImageError as e:
         raise PhotoError(f"not a JPEG, PNG, TIFF or WebP image (it begins with {start!r})") from e
     except OSError:  # of the storage, or of a file cut within its header
         raise
     except Exception as e:  # what Pillow's readers raise for damaged headers is not limited to a few types
         raise PhotoError(f"the header is damaged ({type(e).__name__}: {e})") from e
-    if im.width * im.height > max_pixels:
-        limit = f"{max_pixels / 1e6:.0f} megapixels"
-        raise PhotoError(f"{im.width} x {im.height} pixels are more than the limit of {limit}")
+    _check_size(im.width, im.height, max_pixels)
     return im
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise PhotoError(f"{width} x {height} pixels are more than the limit of {max_pixels / 1e6:.0f} megapixels")
+
+
+def _raw_header(content: bytes, max_pixels: int) -> Header:
+    if not content:
+        raise PhotoError("the file is empty (0 bytes)")
+    found = raw.header(content)
+    _check_size(found.width, found.height, max_pixels)
+    header = _described(found.exif, found.width, found.height, 1)
+    return header if header.taken_at else replace(header, taken_at=found.taken_at)
 
 
 def _header(im: Image.Image) -> Header:
@@ -188,6 +204,10 @@ def _header(im: Image.Image) -> Header:
     # Pillow turns the size of a TIFF itself when it opens it, and its pixels when it loads them.
     turned = orientation in _TRANSPOSED and im.format != "TIFF"
     width, height = (im.height, im.width) if turned else im.size
+    return _described(exif, width, height, orientation)
+
+
+def _described(exif: Image.Exif, width: int, height: int, orientation: int) -> Header:
     detail, gps = _ifd(exif, ExifTags.IFD.Exif), _ifd(exif, ExifTags.IFD.GPSInfo)
     latitude = _degrees(gps.get(ExifTags.GPS.GPSLatitude), gps.get(ExifTags.GPS.GPSLatitudeRef), 90)
     longitude = _degrees(gps.get(ExifTags.GPS.GPSLongitude), gps.get(ExifTags.GPS.GPSLongitudeRef), 180)
@@ -270,13 +290,17 @@ _FLIP = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # cv2.flip codes that turn an EX
 _TRANSPOSED = (5, 6, 7, 8)  # ... after rows and columns of these have changed places
 
 
-def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decodes a photo (JPEG, PNG, TIFF, WebP; grey, CMYK, palette, alpha, 16-bit) to H x W x 3 uint8, RGB, upright.
+def decode(content: bytes, max_pixels: int = MAX_PIXELS, path: str = "") -> np.ndarray:
+    """Decodes a photo (JPEG, PNG, TIFF, WebP; grey, CMYK, palette, alpha, 16-bit; with the extra [raw] HEIC, and RAW
+    where `path` has the extension of one) to H x W x 3 uint8, RGB, upright.
 
     16-bit values are scaled by the range of the type (65535 to 255), not by their own. Of several pictures in one file
     the first is taken. Raises PhotoError for empty, truncated, damaged, foreign and too large files.
     """
     try:
+        if raw.is_raw(path):
+            _raw_header(content, max_pixels)
+            return raw.pixels(content)
         im = _open(io.BytesIO(content), max_pixels)
         orientation = _orientation(_exif(im))
         if im.format == "TIFF":

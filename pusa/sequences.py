@@ -124,13 +124,7 @@ def _by_gap(photos: Sequence[Taken], gap: float) -> list[str]:
 
 def _by_csv(photos: Sequence[Taken], path: str) -> tuple[list[str], list[str]]:
     """Sequences from a CSV. A photo that it does not name is a sequence of its own: nothing says whose it is."""
-    listed: dict[str, str] = {}
-    for line, row in read_csv(path, required=("path", "sequence_id")):
-        name, sequence = normal_path(row["path"]), row["sequence_id"]
-        if not name or not sequence:
-            raise UserError(f"{path}, line {line}: `{'sequence_id' if name else 'path'}` is empty.")
-        if listed.setdefault(name, sequence) != sequence:
-            raise UserError(f"{path}, line {line}: {name} is in two sequences, {listed[name]} and {sequence}.")
+    listed = _listed(path)
     names = [normal_path(photo.path) for photo in photos]
     absent = sorted(listed.keys() - set(names))
     unlisted = [photo.path for photo, name in zip(photos, names, strict=True) if name not in listed]
@@ -143,6 +137,29 @@ def _by_csv(photos: Sequence[Taken], path: str) -> tuple[list[str], list[str]]:
     if unlisted:
         notices.append(f"{named(unlisted)} not in {path}: each is a sequence of its own.")
     return [listed.get(name, photo.path) for photo, name in zip(photos, names, strict=True)], notices
+
+
+def _listed(path: str) -> dict[str, str]:
+    """The sequence of each photo that a file names: a CSV, a table of wildlife-datasets, or Camtrap DP."""
+    from pusa.exchange import kind_of, read_photos
+
+    if (kind := kind_of(path)) != "csv":
+        found = {name: p.sequence_id for name, p in read_photos(path).items() if p.sequence_id is not None}
+        if not found:
+            expected = {
+                "wildlife-datasets": "a column sequence_id or video",
+                "camtrap-dp": "media-level observations with an eventID",
+            }.get(kind, "a CSV with the columns path and sequence_id")
+            raise UserError(f"{path}: expected sequences ({expected}), found none. --gap makes them from the times.")
+        return found
+    listed: dict[str, str] = {}
+    for line, row in read_csv(path, required=("path", "sequence_id")):
+        name, sequence = normal_path(row["path"]), row["sequence_id"]
+        if not name or not sequence:
+            raise UserError(f"{path}, line {line}: `{'sequence_id' if name else 'path'}` is empty.")
+        if listed.setdefault(name, sequence) != sequence:
+            raise UserError(f"{path}, line {line}: {name} is in two sequences, {listed[name]} and {sequence}.")
+    return listed
 
 
 def by_size(sizes: Iterable[int]) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Truth beside a run: which known animal an instance, and an encounter, really is.
 
-Truth is a file of instances with identities (COCO with the extra key `identity`); an instance takes the identity of the
-true one whose mask it overlaps most, if the IoU is at least one half.
+Truth is a file of instances with identities (COCO with the extra key `identity`, or another that `pusa.exchange`
+reads); an instance takes the identity of the true one whose mask it overlaps most, if the IoU is at least one half.
 """
 
 from __future__ import annotations
@@ -26,17 +26,38 @@ MATCH_IOU = 0.5
 def matches(photos: pa.Table, truth: Mapping[str, Sequence[Given]]) -> dict[str, Given]:
     """The true animal by instance_id for the rows of a photos table (columns path and instances: instance_id, mask).
 
-    One to one within a photo, the assignment of largest total IoU. Instances that match nothing are not in the result.
+    One to one within a photo, the assignment of largest total IoU: of masks, or of boxes where truth has no mask. A
+    true animal that is the whole photo is its only instance; where there are several, nobody knows which. Instances
+    that match nothing are not in the result.
     """
     result: dict[str, Given] = {}
     for path, found in zip(photos["path"].to_pylist(), records.instances(photos), strict=True):
-        known = [g for g in truth.get(normal_path(path), []) if g.mask is not None]
-        if not found or not known:
+        if not found or not (given := truth.get(normal_path(path))):
             continue
-        iou = masks.iou([i["mask"] for i in found], [g.mask for g in known if g.mask is not None])
+        height, width = found[0]["mask"]["size"]
+        known = [g.with_mask(height, width) for g in given]
+        if len(known) == len(found) == 1 and known[0].whole:
+            result[found[0]["instance_id"]] = known[0]
+            continue
+        iou = _iou([i["mask"] for i in found], known, width, height)
         for i, j in zip(*linear_sum_assignment(-iou), strict=True):
             if iou[i, j] >= MATCH_IOU:
                 result[found[i]["instance_id"]] = known[j]
+    return result
+
+
+def _iou(found: Sequence[masks.Rle], known: Sequence[Given], width: int, height: int) -> np.ndarray:
+    """IoU of found and true animals, (n, m): of boxes for the true ones without a mask."""
+    result = np.zeros((len(found), len(known)))
+    boxes = np.array([masks.box(m) for m in found], np.float64)
+    for j, g in enumerate(known):
+        if g.mask is not None:
+            result[:, j] = masks.iou(found, [g.mask])[:, 0]
+        elif not g.whole:
+            box = g.box_in(width, height).astype(np.float64)
+            sides = np.clip(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0, None)
+            both = sides.prod(1)
+            result[:, j] = both / ((boxes[:, 2:] - boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - both)
     return result
 
 
@@ -46,8 +67,9 @@ def identities(matched: Mapping[str, Given]) -> dict[str, str]:
 
 
 def true_animals(run: Run, file: str) -> dict[str, Given]:
-    """The true animal by instance_id: the instances of a COCO file with masks. Raises UserError where none fits."""
-    known = exchange.read_instances(file)
+    """The true animal by instance_id: the instances of a file (`exchange.read_instances`). Raises UserError where "
+    "none fits."""
+    known = exchange.read_instances(file, archive=run.manifest().get("archive"))
     columns = ["path", "instances.list.element.instance_id", "instances.list.element.mask"]
     animals: dict[str, Given] = {}
     for batch in run.batches("photos", columns):

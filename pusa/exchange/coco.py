@@ -1,16 +1,16 @@
 """COCO instance annotations: https://cocodataset.org/#format-data. Boxes are [x, y, width, height] in pixels.
 
-Beyond the standard, an annotation may have `side`, `identity` and `score`.
+Beyond the standard, an annotation may have `side`, `identity` and `score`; those of `write` have `encounter_id` and
+`instance_id`, too, and their images `sequence_id` and `deployment_id`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from pusa.errors import UserError
-from pusa.exchange import given
+from pusa.exchange import given, segmentations
+from pusa.exchange.dataset import Dataset, Instance
 from pusa.exchange.given import NOT_ANIMALS, Given
 from pusa.photos import normal_path
 from pusa.segmentation import masks
@@ -48,69 +48,72 @@ def read(content: dict[str, Any], source: str) -> dict[str, list[Given]]:
         image = images[str(annotation["image_id"])]
         where = f"{source}, annotation {annotation.get('id')} of {image['file_name']}"
         result[normal_path(image["file_name"])].append(_given(annotation, image, where))
+    given.check_names(result, source)
     return result
 
 
+def write(dataset: Dataset, category: str = "animal") -> dict[str, Any]:
+    """The content of a COCO file: masks as compressed RLE, `area` their pixels; ids number the photos and instances in
+    the order of their paths. `identity` is there where an individual is decided."""
+    number = {photo.photo_id: n for n, photo in enumerate(dataset.photos, 1)}
+    images = [
+        _known(
+            id=number[photo.photo_id],
+            file_name=photo.path,
+            width=photo.width,
+            height=photo.height,
+            date_captured=photo.taken_at and photo.taken_at.isoformat(" ", "seconds"),
+            sequence_id=photo.sequence_id,
+            deployment_id=photo.deployment_id,
+        )
+        for photo in dataset.photos
+    ]
+    return {
+        "info": {"description": "Animals of a Pusa gallery; identity: the individual, where it is decided."},
+        "licenses": [],
+        "categories": [{"id": 1, "name": category, "supercategory": "animal"}],
+        "images": images,
+        "annotations": [_annotation(n, number[i.photo.photo_id], i) for n, i in enumerate(dataset.instances, 1)],
+    }
+
+
+def _annotation(number: int, image_id: int, instance: Instance) -> dict[str, Any]:
+    x0, y0, x1, y1 = instance.box
+    mask = dict(instance.mask) if instance.mask else None
+    return _known(
+        id=number,
+        image_id=image_id,
+        category_id=1,
+        bbox=[x0, y0, x1 - x0, y1 - y0],
+        area=masks.area(mask) if mask else (x1 - x0) * (y1 - y0),
+        segmentation=mask,
+        iscrowd=0,
+        score=instance.score,
+        identity=instance.individual,
+        side=None if instance.side == "unknown" else instance.side,
+        encounter_id=instance.encounter_id,
+        instance_id=instance.instance_id,
+    )
+
+
+def _known(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _given(annotation: dict[str, Any], image: dict[str, Any], where: str) -> Given:
-    rle = mask(annotation["segmentation"], image, where) if annotation.get("segmentation") else None
-    if annotation.get("bbox") or rle is None:
+    mask = segmentations.checked(annotation["segmentation"], image, where) if annotation.get("segmentation") else None
+    if annotation.get("bbox") or mask is None:
         box = given.corners(annotation.get("bbox"), where)
+        if all(isinstance(image.get(key), int) for key in ("width", "height")):
+            given.check_inside(box, image["width"], image["height"], where)
     else:
-        x0, y0, x1, y1 = map(float, masks.box(rle))
+        x0, y0, x1, y1 = map(float, masks.box(mask))
         box = x0, y0, x1, y1
     return Given(
         box=box,
-        mask=rle,
+        mask=mask,
         score=None if annotation.get("score") is None else given.score(annotation["score"], where),
         side=given.side(annotation.get("side"), where),
         identity=given.identity(annotation.get("identity")),
         id=None if annotation.get("id") is None else str(annotation["id"]),
     )
-
-
-def mask(segmentation: Any, image: dict[str, Any], where: str) -> masks.Rle:
-    """The mask of an annotation as compressed RLE of the photo; `where` begins the messages. Raises UserError for what
-    is no mask, or an empty one. Checked here, for pycocotools reads stray memory where pixels are missing."""
-    try:
-        if isinstance(segmentation, dict):
-            height, width = (
-                int(image.get(key) or n) for key, n in zip(("height", "width"), segmentation["size"], strict=True)
-            )
-        else:
-            height, width = int(image["height"]), int(image["width"])
-            points = np.concatenate([np.reshape(part, (-1, 2)) for part in segmentation]).astype(float)
-            if not (np.abs(points) <= (2 * width, 2 * height)).all():
-                raise UserError("a polygon lies far outside of its photo")
-        rle = masks.from_coco(segmentation, height, width)
-        runs = _runs(rle["counts"])
-        if runs.min(initial=0) < 0 or runs.sum() != height * width:
-            raise UserError(f"the mask has {runs.sum()} pixels, its photo {width} x {height}")
-        if runs[1::2].sum() == 0:
-            raise UserError("the mask is empty")
-    except KeyError as e:
-        raise UserError(f"{where}: {e} of its image or its mask is missing.") from e
-    except (UserError, ValueError, TypeError, OverflowError, AttributeError) as e:
-        raise UserError(f"{where}: {e}.") from e
-    return rle
-
-
-def _runs(counts: str) -> np.ndarray:
-    """The lengths of the runs in the text of a compressed RLE: int64; negative ones mean that the text is damaged.
-
-    A number is a row of characters of 5 bits, low bits first, each + 48; 32 says that more follow, 16 in the last one
-    that it is negative. From the fourth on, numbers are differences to the last but one (cocoapi, maskApi.c).
-    """
-    codes = np.frombuffer(counts.encode(), np.uint8).astype(np.int64) - 48
-    last = (codes & 32) == 0
-    if not codes.size or codes.min() < 0 or codes.max() > 63 or not last[-1]:
-        raise UserError("the text of the mask is damaged")
-    starts = np.flatnonzero(np.append(True, last[:-1]))
-    lengths = np.diff(np.append(starts, codes.size))
-    if lengths.max() > 7:
-        raise UserError("the text of the mask is damaged")
-    shifts = 5 * (np.arange(codes.size) - np.repeat(starts, lengths))
-    numbers = np.add.reduceat((codes & 31) << shifts, starts)
-    numbers -= np.where(codes[last] & 16, 1 << (5 * lengths), 0)
-    numbers[1::2] = np.cumsum(numbers[1::2])
-    numbers[2::2] = np.cumsum(numbers[2::2])
-    return numbers

@@ -1,6 +1,7 @@
 """MegaDetector results, formats 1.0 to 1.6: boxes [x, y, width, height] in fractions of the upright photo.
 
-The "batch processing output format" of https://github.com/agentmorris/MegaDetector.
+The "batch processing output format" of https://github.com/agentmorris/MegaDetector. What it has no place for, such as
+masks and individuals, is in the key `pusa` of a detection, which other programs pass over.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from pusa.errors import UserError
-from pusa.exchange import given
+from pusa.exchange import given, segmentations
+from pusa.exchange.dataset import Dataset, Instance
 from pusa.exchange.given import NOT_ANIMALS, Given
 from pusa.photos import normal_path
 
@@ -54,7 +56,51 @@ def read(content: dict[str, Any], source: str, threshold: float | None = None) -
             if confidence < threshold or str(categories[category]).lower() in NOT_ANIMALS:
                 continue
             box = given.corners(detection.get("bbox"), where)
-            if min(box) < -0.01 or max(box) > 1.01:  # rounded to 3 or 4 digits by MegaDetector
-                raise UserError(f"{where}: expected a bbox in fractions from 0 to 1, found {detection['bbox']}.")
-            result[name].append(Given(box, fractions=True, score=confidence))
+            given.check_fractions(box, where)
+            more = detection.get("pusa") if isinstance(detection.get("pusa"), dict) else {}
+            result[name].append(
+                Given(
+                    box,
+                    fractions=True,
+                    mask=None if more.get("mask") is None else segmentations.checked(more["mask"], {}, where),
+                    score=confidence if more.get("scored", True) else None,
+                    side=given.side(more.get("side"), where),
+                    identity=given.identity(more.get("individual")),
+                    id=more.get("instance_id"),
+                )
+            )
+    given.check_names(result, source)
     return result
+
+
+def write(dataset: Dataset, detector: str = "Pusa") -> dict[str, Any]:
+    """The content of a MegaDetector file, format 1.6. An instance whose box came from the user has the confidence 1."""
+    detections: dict[str, list[dict[str, Any]]] = {photo.path: [] for photo in dataset.photos}
+    for instance in dataset.instances:
+        detections[instance.photo.path].append(_detection(instance))
+    return {
+        "info": {"format_version": "1.6", "detector": detector, "detector_metadata": {
+            "typical_detection_threshold": 0.0, "conservative_detection_threshold": 0.0}},
+        "detection_categories": CATEGORIES,
+        "images": [{"file": path, "detections": found} for path, found in sorted(detections.items())],
+    }  # fmt: skip
+
+
+def _detection(instance: Instance) -> dict[str, Any]:
+    width, height = instance.photo.width, instance.photo.height
+    x0, x1 = (min(max(x / width, 0.0), 1.0) for x in instance.box[::2])
+    y0, y1 = (min(max(y / height, 0.0), 1.0) for y in instance.box[1::2])
+    more = {
+        "instance_id": instance.instance_id,
+        "encounter_id": instance.encounter_id,
+        "individual": instance.individual,
+        "side": None if instance.side == "unknown" else instance.side,
+        "mask": instance.mask and dict(instance.mask),
+        "scored": None if instance.score is not None else False,
+    }
+    return {
+        "category": "1",
+        "conf": float(1 if instance.score is None else instance.score),  # never 1: readers want a decimal point
+        "bbox": [x0, y0, x1 - x0, y1 - y0],
+        "pusa": {name: value for name, value in more.items() if value is not None},
+    }

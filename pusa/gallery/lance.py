@@ -51,15 +51,15 @@ def conditions(keys: Sequence[Key]) -> list[str]:
     """Conditions in SQL that together hold for rows of these keys; they are parsed, so each is for 500 at most."""
     by_run: dict[str, list[str]] = {}
     for run, encounter_id in sorted(keys):
-        by_run.setdefault(run, []).append(_quoted(encounter_id))
+        by_run.setdefault(run, []).append(quoted(encounter_id))
     return [
-        f"run = {_quoted(run)} AND encounter_id IN ({', '.join(ids[start : start + 500])})"
+        f"run = {quoted(run)} AND encounter_id IN ({', '.join(ids[start : start + 500])})"
         for run, ids in by_run.items()
         for start in range(0, len(ids), 500)
     ]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text as a literal of SQL."""
     return "'" + text.replace("'", "''") + "'"
 

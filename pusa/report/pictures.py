@@ -67,4 +67,9 @@ def data_uri(picture: np.ndarray, form: str, quality: int = 80) -> str:
     pixels = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR) if picture.ndim == 3 else picture
     options = [cv2.IMWRITE_JPEG_QUALITY, quality] if form == "jpeg" else []
     content = cv2.imencode(f".{form}", pixels, options)[1]
-    return f"data:image/{form};base64,{base64.b64encode(content.tobytes()).decode()}"
+    return encoded(content.tobytes(), form)
+
+
+def encoded(content: bytes, form: str) -> str:
+    """The content of a "jpeg" or a "png" as a data URI."""
+    return f"data:image/{form};base64,{base64.b64encode(content).decode()}"

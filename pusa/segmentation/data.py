@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pusa import photos, storage
 from pusa.errors import PhotoError, UserError
-from pusa.exchange import coco
+from pusa.exchange import coco, segmentations
 from pusa.segmentation import masks
 from pusa.segmentation.masks import Detections, Rle
 
@@ -30,7 +30,7 @@ class LabelledPhoto:
     def read(self) -> NDArray[np.uint8]:
         """The photo, (h, w, 3) RGB uint8, upright. Raises UserError: unreadable, or its masks have another size."""
         try:
-            rgb = photos.decode(self.path.read_bytes())
+            rgb = photos.decode(self.path.read_bytes(), path=self.path.name)
         except (OSError, PhotoError) as e:
             raise UserError(f"Cannot read the photo {self.path}: {e}") from e
         if self.masks and list(rgb.shape[:2]) != self.masks[0]["size"]:
@@ -76,7 +76,7 @@ def read_coco(file: Path, root: Path) -> tuple[list[LabelledPhoto], list[str]]:
             left_out.append(f"{where} is there twice")
         elif key not in unusable and not a.get("iscrowd", 0):
             try:
-                found[key].append(coco.mask(a.get("segmentation") or None, images[key], where))
+                found[key].append(segmentations.checked(a.get("segmentation") or None, images[key], where))
             except UserError as e:
                 unusable[key] = f"{str(e).rstrip('.')}; so all of {images[key]['file_name']}"
         seen.add(number)

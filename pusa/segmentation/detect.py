@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from pusa import exchange, photos, records, storage
 from pusa.config import Config, set_threads
-from pusa.errors import PhotoError
+from pusa.errors import PhotoError, UserError
 from pusa.segmentation import masks
 from pusa.segmentation.engine import open_segmenter
 from pusa.segmentation.segmenter import SegmentationConfig
@@ -51,7 +51,7 @@ def stored_crop(rgb: np.ndarray, crop_box: tuple[int, int, int, int], config: Cr
 class PhotoDetector:
     """Decodes the photos of a table of `records.PHOTOS` and fills digest, status, error and instances.
 
-    `archive` is the folder or URI that the paths are relative to. `given` is a COCO or MegaDetector file whose
+    `archive` is the folder or URI that the paths are relative to. `given` is a file (`exchange.read_instances`) whose
     instances take the detector's place. A photo that cannot be decoded becomes a row with status "error" and the
     reason.
     """
@@ -67,7 +67,7 @@ class PhotoDetector:
         set_threads(threads)
         self.fs, self.root = storage.locate(archive)
         self.crops = crops or CropConfig()
-        self.given = exchange.read_instances(given) if given else None
+        self.given = exchange.read_instances(given, archive=archive) if given else None
         self.segmenter = None if given else open_segmenter(config)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -92,7 +92,7 @@ class PhotoDetector:
         except OSError as e:
             raise PhotoError(f"cannot be read: {e}") from e
         row["digest"] = hashlib.blake2b(content, digest_size=16).hexdigest()
-        rgb = photos.decode(content, int(self.crops.max_megapixels * 1e6))
+        rgb = photos.decode(content, int(self.crops.max_megapixels * 1e6), row["path"])
         found = self.segment(rgb) if self.given is None else self.look_up(row["path"], rgb)
         height, width = rgb.shape[:2]
         result = []
@@ -116,10 +116,16 @@ class PhotoDetector:
         height, width = rgb.shape[:2]
         result = []
         for given in self.given.get(photos.normal_path(path), []):
+            try:
+                given = given.with_mask(height, width)
+            except UserError as e:
+                raise PhotoError(str(e)) from e
             box, mask = given.box_in(width, height), given.mask
             if mask is not None and tuple(mask["size"]) != (height, width):
                 size = f"{mask['size'][1]} x {mask['size'][0]}"
                 raise PhotoError(f"a mask of {size} pixels was given for this photo of {width} x {height}")
+            if box[2] <= box[0] or box[3] <= box[1]:
+                raise PhotoError(f"a box outside of this photo of {width} x {height} pixels was given: {given.box}")
             if mask is None:
                 x0, y0, x1, y1 = crop_box_of(box, width, height)
                 whole = np.zeros((height, width), bool)

@@ -205,7 +205,7 @@ def test_no_archive_and_a_file_for_one(tmp_path):
 
 def test_deployments_that_fit_no_photo_stop_before_anything_is_written(tmp_path, archive):
     (tmp_path / "d.csv").write_text("deployment_id,folder\nD1,photos/a\n")
-    with pytest.raises(UserError, match=r"the CSV has photos/a, the archive a/1\.jpg"):
+    with pytest.raises(UserError, match=r"the file has photos/a, the archive a/1\.jpg"):
         index(archive, str(tmp_path / "run"), IndexConfig(deployments=str(tmp_path / "d.csv")))
     assert not (tmp_path / "run").exists()
 

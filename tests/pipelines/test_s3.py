@@ -2,6 +2,7 @@
 
 import boto3
 import cv2
+import made_gallery
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,10 +12,13 @@ from pipelines.index import index
 from pipelines.process import ProcessConfig, count
 from pipelines.write import PhotoWriter
 from pusa.errors import UserError
+from pusa.exchange import export
 from pusa.fisher.codebook import Codebook
+from pusa.gallery.contents import contents
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.records import Run
+from pusa.report.catalogue import write_catalogue_report
 from pusa.report.page import write_report
 from pusa.segmentation.detect import PhotoDetector
 from pusa.segmentation.segmenter import SegmentationConfig
@@ -76,6 +80,21 @@ def test_gallery_in_a_bucket(s3):
     Gallery.open("s3://results/gallery").decide(Decision("same", (("r", "2"),), "Anna", by="me"))
     again = Gallery.open("s3://results/gallery")
     assert again.catalogue().names == {("r", "1"): "Anna", ("r", "2"): "Anna"}
+
+
+def test_exports_and_the_report_of_a_gallery_in_a_bucket(s3):
+    made = made_gallery.run("s3://results/seals", archive="s3://photos/2021")
+    gallery = made_gallery.gallery("s3://results/catalogue", made)
+    made.fs.delete_dir(made.path)
+    found = contents(Gallery.open(gallery.uri))
+    assert (len(found.instances), found.root) == (6, "s3://photos/2021")
+    files, _ = export.files_of(found, "coco")
+    assert export.save(files, "s3://results/out.json") == ["s3://results/out.json"]
+    written = write_catalogue_report(found, gallery.uri)
+    assert written[:2] == ["s3://results/catalogue/report.html", "s3://results/catalogue/report/discovery.png"]
+    keys = {o["Key"] for o in s3.list_objects_v2(Bucket="results")["Contents"]}
+    assert {"out.json", "catalogue/report.html", "catalogue/report/individuals.csv"} <= keys
+    assert Gallery.open(gallery.uri).counts()["encounters"] == 5
 
 
 def test_what_is_not_there(s3):

@@ -55,3 +55,25 @@ def test_partitions_hold_the_known_instances_only():
     ((found, true),) = truth.sequence_partitions(encounters("ab", "cx"), {"a": "Anna", "b": "Bert", "c": "Anna"})
     assert found.tolist() == [0, 0, 1]
     assert true.tolist() == [0, 1, 0]
+
+
+def boxed(box, identity, fractions=False):
+    return Given(box=box, identity=identity, fractions=fractions)
+
+
+def test_true_animals_without_a_mask_match_by_box_or_are_the_only_one_of_their_photo():
+    whole = boxed((0, 0, 1, 1), "Anna", fractions=True)
+    table = pa.Table.from_pylist(
+        [
+            photo("boxes.jpg", ("a", square(0, 0)), ("b", square(20, 0))),
+            photo("one.jpg", ("c", square(5, 5))),
+            photo("several.jpg", ("d", square(0, 0)), ("e", square(30, 0))),  # nobody knows which of them is Anna
+        ],
+        records.PHOTOS,
+    )
+    answers = {
+        "boxes.jpg": [boxed((20, 0, 31, 10), "Bert"), boxed((0, 0, 1 / 6, 1 / 4), "Anna", fractions=True)],  # 60 x 40
+        "one.jpg": [whole],
+        "several.jpg": [whole],
+    }
+    assert truth.identities(truth.matches(table, answers)) == {"a": "Anna", "b": "Bert", "c": "Anna"}

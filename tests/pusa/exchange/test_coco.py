@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as pycoco
 
 from pusa.errors import UserError
-from pusa.exchange import coco
+from pusa.exchange import coco, segmentations
 from pusa.segmentation import masks
 
 # 4 x 3 (height x width), an L: the first column and the last row. Column-major: no background, 4 of column 0, then
@@ -130,7 +130,7 @@ def test_polygons_need_the_size_of_their_photo():
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**32 - 1), st.sampled_from([0.01, 0.5, 0.99]))
 def test_runs_add_up_to_the_photo_and_to_the_mask(height, width, seed, share):
     mask = np.random.default_rng(seed).random((height, width)) < share
-    runs = coco._runs(masks.encode(mask)["counts"])
+    runs = segmentations.runs(masks.encode(mask)["counts"])
     assert (runs >= 0).all()
     assert runs.sum() == height * width
     assert runs[1::2].sum() == mask.sum()
