@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+Side = Literal["left", "right", "front", "back", "up", "down"]
 
 
 def identify(
@@ -20,8 +22,10 @@ def identify(
     place: Annotated[
         list[str] | None, typer.Option(help="Compare only with encounters of this place; may be repeated.")
     ] = None,
-    from_year: Annotated[int | None, typer.Option(help="Compare only with what was seen in this year or later.")] = None,
-    to_year: Annotated[int | None, typer.Option(help="Compare only with what was seen in this year or before.")] = None,
+    from_year: Annotated[
+        int | None, typer.Option(min=1, help="Compare only with what was seen in this year or later.")
+    ] = None,
+    to_year: Annotated[int | None, typer.Option(min=1, help="Compare only with what was seen until this year.")] = None,
     side: Annotated[Side | None, typer.Option(help="Compare only with encounters that show this side.")] = None,
 ) -> None:
     """Compare the encounters of a run with the individuals of a gallery."""
@@ -33,9 +37,7 @@ def identify(
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    among = CandidateSet(
-        places=tuple(place or ()), first_year=from_year, last_year=to_year, side=side and side.value
-    )  # type: ignore[arg-type]
+    among = CandidateSet(places=tuple(place or ()), first_year=from_year, last_year=to_year, side=side)
     verification = VerifyConfig() if verify else None
     counts = run_identify(
         Run(run), gallery, top, verification, new_share, lambda crops: track(crops, "comparing"), among
@@ -47,9 +49,7 @@ def identify(
         soft_wrap=True,
     )
     if counts["candidate_set"] != "all":
-        console.print(
-            f"Compared only with {counts['searched']} encounters: {counts['candidate_set']}.", soft_wrap=True
-        )
+        console.print(f"Compared only with {counts['searched']} encounters: {counts['candidate_set']}.", soft_wrap=True)
     if "calibration" in counts:
         console.print(f"The probabilities come from {counts['calibration']}.", soft_wrap=True)
     console.print(f"Next: pusa report {run} --gallery {gallery}", soft_wrap=True)

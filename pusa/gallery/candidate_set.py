@@ -29,8 +29,8 @@ class CandidateSet(Config):
 
         Raises UserError for a place that no encounter has, for years in the wrong order, and for an empty set.
         """
-        if unknown := sorted(set(self.places) - set(about["place"].to_pylist())):
-            known = sorted(set(about["place"].drop_null().to_pylist()))
+        known = sorted(pc.unique(about["place"]).drop_null().to_pylist()) if self.places else []
+        if unknown := sorted(set(self.places) - set(known)):
             raise UserError(f"No encounter of the gallery is of the place {unknown[0]!r}. It has: {', '.join(known)}.")
         if self.first_year and self.last_year and self.first_year > self.last_year:
             raise UserError(f"The years {self.first_year} to {self.last_year} are in the wrong order.")

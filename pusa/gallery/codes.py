@@ -10,6 +10,8 @@ within .017 (standard deviation).
 
 from __future__ import annotations
 
+from functools import cache
+
 import faiss
 import numpy as np
 from scipy.fft import dct
@@ -23,13 +25,18 @@ def codes(vectors: np.ndarray) -> np.ndarray:
     n, length = vectors.shape
     if not n:  # SciPy has no transform of nothing
         return np.zeros((0, BYTES), np.uint8)
-    # NumPy keeps this generator's numbers the same for ever, as the codes in a store need it; not those of newer ones.
-    signs = 2 * np.random.RandomState(0).randint(0, 2, size=(BITS + length,)).astype(np.float32) - 1
+    signs = _signs(BITS + length)
     folds = -(-length // BITS)
     padded = np.zeros((n, folds * BITS), np.float32)
     np.multiply(vectors, signs[BITS:], out=padded[:, :length])
     x = padded.reshape(n, folds, BITS).sum(axis=1)
     return np.packbits(dct(signs[:BITS] * dct(x, norm="ortho", axis=1), norm="ortho", axis=1) > 0, axis=1)
+
+
+@cache
+def _signs(count: int) -> np.ndarray:
+    # NumPy keeps this generator's numbers the same for ever, as the codes in a store need it; not those of newer ones.
+    return 2 * np.random.RandomState(0).randint(0, 2, size=(count,)).astype(np.float32) - 1
 
 
 def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:

@@ -117,9 +117,10 @@ def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """
     result = np.empty((len(queries), len(gallery)), np.float32)
     for i in range(0, len(queries), BLOCK):
-        block = _unit(queries[i : i + BLOCK])
+        block, length = _float(queries[i : i + BLOCK])
         for j in range(0, len(gallery), BLOCK):
-            result[i : i + BLOCK, j : j + BLOCK] = 1 - (block @ _unit(gallery[j : j + BLOCK]).T).numpy()
+            other, others = _float(gallery[j : j + BLOCK])
+            result[i : i + BLOCK, j : j + BLOCK] = 1 - ((block @ other.T) / (length[:, None] * others)).numpy()
     return result.clip(0, 2, out=result)
 
 
@@ -132,9 +133,10 @@ def least(cost: np.ndarray, count: int) -> np.ndarray:
     return places[np.argsort(cost[places], kind="stable")][:count]
 
 
-def _unit(vectors: np.ndarray) -> torch.Tensor:
-    x = torch.from_numpy(vectors.astype(np.float32))
-    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+def _float(vectors: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (n, L) in float32, and their lengths (n,)."""
+    x = torch.from_numpy(vectors).float()  # NumPy takes ten times as long
+    return x, x.norm(dim=1).clamp(min=1e-12)
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Snapshot:
 
     def fisher(self, places: np.ndarray) -> np.ndarray:
         """Fisher vectors (n, L) float16 of the encounters at `places` (n,)."""
-        return tables.fisher_array(self._some("fisher", places), self.length)
+        return tables.fisher_array(self._some("fisher", places), self.length).copy()  # Arrow's memory is read-only
 
     def features(self, places: Sequence[int]) -> list[list[Features]]:
         """Points of the crops of the encounters at `places`, less those that were taken out of them."""

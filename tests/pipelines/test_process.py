@@ -35,6 +35,7 @@ from pusa.embedding.embed import PatchEmbedder
 from pusa.encounters import EncounterConfig
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
@@ -253,6 +254,11 @@ def test_enrol_and_identify(finished, archive, tmp_path):
     # An enrolled encounter is not its own candidate: its own vector would be at distance 0.
     assert min(c["distance"] for c in candidates) > 1e-4
     assert all(c["inliers"] is None for c in candidates)
+    places = Gallery.open(gallery).vectors().about["place"].to_pylist()
+    among = CandidateSet(places=(places[0],))
+    told = identify(finished, gallery, among=among)
+    assert (told["candidate_set"], told["searched"]) == (places[0], places.count(places[0]))
+    assert finished.manifest()["identified"]["candidate_set"] == places[0]
     identify(finished, gallery, verification=VerifyConfig())
     verified = finished.read("candidates").to_pylist()
     assert {(c["encounter_id"], c["rank"]) for c in verified} == {(c["encounter_id"], c["rank"]) for c in candidates}
