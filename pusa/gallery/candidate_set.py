@@ -31,7 +31,8 @@ class CandidateSet(Config):
         """
         known = sorted(pc.unique(about["place"]).drop_null().to_pylist()) if self.places else []
         if unknown := sorted(set(self.places) - set(known)):
-            raise UserError(f"No encounter of the gallery is of the place {unknown[0]!r}. It has: {', '.join(known)}.")
+            there = f"It has: {', '.join(known)}." if known else "No place of its encounters is known."
+            raise UserError(f"No encounter of the gallery is of the place {unknown[0]!r}. {there}")
         if self.first_year and self.last_year and self.first_year > self.last_year:
             raise UserError(f"The years {self.first_year} to {self.last_year} are in the wrong order.")
         inside = np.ones(len(about), bool)

@@ -60,5 +60,10 @@ def test_sets_that_make_no_sense(settings, message):
         CandidateSet(**settings).members(ABOUT)
 
 
+def test_a_gallery_that_knows_no_places():
+    with pytest.raises(UserError, match="'North'. No place of its encounters is known"):
+        CandidateSet(places=("North",)).members(ABOUT.slice(3, 1))
+
+
 def test_an_empty_gallery_has_no_members():
     assert CandidateSet(first_year=2020).members(ABOUT.slice(0, 0)).tolist() == []
