@@ -25,7 +25,7 @@ from pusa.gallery import journal, tables
 from pusa.gallery.calibration import Calibration
 from pusa.gallery.geometry import Features
 from pusa.gallery.journal import Catalogue, Decision, Key
-from pusa.gallery.lance import compact, conditions, connect, first_line, retried, tables_of
+from pusa.gallery.lance import LARGE_PIECES, compact, conditions, connect, first_line, retried, tables_of
 from pusa.gallery.search import Vectors
 from pusa.gallery.snapshot import Snapshot
 
@@ -116,7 +116,7 @@ class Gallery:
         # Decisions last: cut short in between, the store holds encounters that nobody has named yet, which is true.
         # "null" admits the vectors that are null; without it LanceDB refuses them, as it refuses those with NaN.
         retried(lambda: upsert.execute(rows, on_bad_vectors="null"))
-        compact(self.encounters)
+        compact(self.encounters, LARGE_PIECES)
         self._append(decisions)
         return len(rows)
 

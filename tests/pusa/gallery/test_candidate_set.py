@@ -61,7 +61,7 @@ def test_sets_that_make_no_sense(settings, message):
 
 
 def test_a_gallery_that_knows_no_places():
-    with pytest.raises(UserError, match="'North'. No place of its encounters is known"):
+    with pytest.raises(UserError, match=r"'North'\. No place of its encounters is known"):
         CandidateSet(places=("North",)).members(ABOUT.slice(3, 1))
 
 
