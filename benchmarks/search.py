@@ -23,6 +23,7 @@ from timing import best_of
 from pusa import records
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
+from pusa.gallery import journal
 from pusa.gallery.codes import codes
 from pusa.gallery.codes import distances as code_distances
 from pusa.gallery.geometry import Features, Points
@@ -87,10 +88,12 @@ def enrol(gallery: Gallery, made: Simulation, count: int, queries: np.ndarray) -
         columns = {
             "run": ["simulated"] * len(numbers),
             "encounter_id": [f"{i:07}" for i in numbers],
-            "individual": [f"{i // EACH:07}" for i in numbers],
             "fisher": pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), x.shape[1]),
         }
-        gallery.enroll(pa.table(columns))
+        _, rows = gallery._checked(pa.table(columns))
+        gallery.encounters.add(rows)  # without looking whether they are there: three times as fast
+    names = {("simulated", f"{i:07}"): f"{i // EACH:07}" for i in range(count)}
+    gallery._append(journal.naming(names, []))
     return near
 
 
@@ -168,7 +171,7 @@ def main(folder: Path, runs: list[str], count: int) -> None:
     wall, cpu = best_of(jobs, ROUNDS)
     for name in jobs:
         print(f"{name:42} {1000 * wall[name]:6.1f} ms, {1000 * cpu[name]:6.1f} of CPU")
-    print(f"recall@5 {recall(five, found):.4f}")
+    print(f"recall@5 {recall(five, found):.4f}", flush=True)
     rates = [enrol_with_crops(gallery, np.repeat(queries, 3, axis=0)[:256]) for _ in range(3)]
     best = [max(rate[k] for rate in rates) for k in (0, 1)]
     print(f"enrolled with crops: {best[0]:.0f} encounters a second, {best[1]:.0f} a second of CPU; best of 3")
