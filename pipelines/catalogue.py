@@ -67,13 +67,10 @@ def encounters(gallery: Gallery) -> Encounters:
     instances: dict[Key, dict[str, str]] = {}
     for run in dict.fromkeys(run for run, _ in keys):
         instances |= _instances(Run(run)) if Run(run).exists() else {}
-    lost = set(keys) - instances.keys()
-    if lost:
-        sides = {key: r["side"] or "unknown" for key, r in zip(keys, rows, strict=True)}
-        for row in gallery.crops.search().select(["run", "encounter_id", "instance_id"]).to_arrow().to_pylist():
-            key = (row["run"], row["encounter_id"])
-            if key in lost:
-                instances.setdefault(key, {})[row["instance_id"]] = sides[key]
+    lost = sorted(set(keys) - instances.keys())
+    sides = {key: r["side"] or "unknown" for key, r in zip(keys, rows, strict=True)}
+    for key, crops in zip(lost, gallery.crops(lost), strict=True):
+        instances[key] = {crop["instance_id"]: sides[key] for crop in crops}
     mine = [
         {i: side for i, side in instances.get(key, {}).items() if i not in known.crops.get(key, ())} for key in keys
     ]

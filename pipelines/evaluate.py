@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.identify import codebook_of, verifier_of
+from pipelines.identify import codebook_of
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -21,6 +21,7 @@ from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
 from pusa.gallery.crops import features, of_encounters
 from pusa.gallery.search import Comparison, Vectors
+from pusa.gallery.snapshot import Snapshot
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.pattern import evaluate as pattern_lines
@@ -169,7 +170,8 @@ def identification(
     verification: VerifyConfig | None = None,
 ) -> dict[str, float]:
     """Top-n over the encounters of `names` that are not in the gallery, and how many of them are new to it."""
-    vectors = gallery.vectors()
+    snapshot = Snapshot(gallery)
+    vectors = snapshot.exact()
     known = set(vectors.individuals)
     enrolled = {e for r, e in zip(vectors.runs, vectors.encounter_ids, strict=True) if r == run.key}
     queries = {e: name for e, name in names.items() if e not in enrolled}
@@ -185,7 +187,7 @@ def identification(
         return result
     crops = of_encounters(run, verification, codebook_of(run), set(ids))
     asked = [list(crops[i].values()) for i in ids]
-    found = search.compare(mine, vectors, allowed, asked, verifier_of(gallery, vectors, verification))
+    found = search.compare(mine, vectors, allowed, asked, Verifier(snapshot.features, verification))
     return result | _tops("verified_top", found, true, tops)
 
 

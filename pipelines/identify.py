@@ -7,24 +7,22 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
 
 from pusa import exchange, photos, records, storage, truth
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
 from pusa.fisher.codebook import Codebook
-from pusa.gallery import geometry, search, sources
-from pusa.gallery.calibration import Calibration
+from pusa.gallery import enrolment, geometry, journal, search, sources
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.crops import of_encounters
 from pusa.gallery.geometry import Features
-from pusa.gallery.search import Vectors, Watch
+from pusa.gallery.index import ALL, Index, Query
+from pusa.gallery.search import Watch
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.records import Run
 
-THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
 DRAWN = 2  # candidates of an encounter whose matching points are drawn
 BATCH = 256  # encounters at once: 64 MB of vectors
 
@@ -77,74 +75,28 @@ def enroll(
     Raises UserError where the gallery belongs to another codebook.
     """
     codebook = codebook_of(run)
-    described = describe(run)
-    rows, counts = [], Counter(given=len(described if names is None else names))
-    for batch in run.batches("encounters", ["encounter_id", "sequence_id", "n_patches", "fisher"], rows=BATCH):
-        for place in np.flatnonzero([names is None or i in names for i in batch["encounter_id"].to_pylist()]):
-            row = batch.slice(place, 1)
-            encounter_id = row["encounter_id"][0].as_py()
-            about = described[encounter_id]
-            if until and not (about["taken_to"] and about["taken_to"].date() <= until):
-                counts["after"] += 1
-                continue
-            fields = {"run": run.key, "individual": names and names[encounter_id], **about}
-            counts["without_pattern"] += row["fisher"][0].as_py() is None
-            for name, value in fields.items():
-                kind = pa.timestamp("ms") if name.startswith("taken") else None
-                row = row.append_column(
-                    name, pa.array([value], kind or (pa.binary() if name == "thumbnail" else pa.string()))
-                )
-            rows.append(row)
-    gallery = (
-        Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else Gallery.create(gallery_uri, codebook)
-    )
-    counts["enrolled"] = 0
-    if rows:
-        every = pa.concat_tables(rows)
-        crops = of_encounters(run, VerifyConfig(), codebook, set(every["encounter_id"].to_pylist()))
-        sources.keep(gallery, run, every["encounter_id"].to_pylist())
-        counts["enrolled"] = gallery.enroll(every, crops)
+    gallery = Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else None
+    if names:  # before anything is made or written
+        journal.naming({(run.key, e): name for e, name in names.items()}, gallery.decisions() if gallery else [])
+    gallery = gallery or Gallery.create(gallery_uri, codebook)
+    counts, enrolled = Counter(given=0, enrolled=0), []  # type: tuple[Counter[str], list[str]]
+    for batch, described in enrolment.of_run(run, codebook, VerifyConfig(), names):
+        late = [
+            until is not None and not (d.taken_to and d.taken_to.date() <= until)
+            for d in map(described.__getitem__, batch["encounter_id"].to_pylist())
+        ]
+        rows = batch.filter(pa.array([not x for x in late], pa.bool_()))
+        ids = rows["encounter_id"].to_pylist()
+        rows = rows.append_column("run", pa.array([run.key] * len(ids), pa.string()))
+        rows = rows.append_column("individual", pa.array([names and names[e] for e in ids], pa.string()))
+        for name, kind in enrolment.COLUMNS.items():
+            rows = rows.append_column(name, pa.array([getattr(described[e], name) for e in ids], kind))
+        counts.update(given=len(batch), after=sum(late), without_pattern=rows["fisher"].null_count)
+        counts["enrolled"] += gallery.enroll(rows, {e: described[e].crops for e in ids})
+        enrolled += ids
+    if enrolled:
+        sources.keep(gallery, run, enrolled)
     return {**counts, **gallery.counts()}
-
-
-def describe(run: Run) -> dict[str, dict[str, Any]]:
-    """Place, times, side and a thumbnail of each encounter, by encounter_id; read in one pass over the photos."""
-    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
-    owner = {m: e for e, members in zip(*encounters.values(), strict=True) for m in members}
-    places = dict(zip(*run.read("deployments", ["deployment_id", "place"]).to_pydict().values(), strict=True))
-    result: dict[str, dict[str, Any]] = {
-        e: {"place": None, "taken_from": None, "taken_to": None, "side": None, "thumbnail": None}
-        for e in encounters["encounter_id"]
-    }
-    sides: dict[str, Counter[str]] = {e: Counter() for e in result}
-    most: dict[str, int] = {}
-    children = (f"instances.list.element.{name}" for name in ("instance_id", "side", "patch_boxes", "crop"))
-    for batch in run.batches("photos", ["taken_at", "deployment_id", *children]):
-        times, deployments = batch["taken_at"].to_pylist(), batch["deployment_id"].to_pylist()
-        for time, deployment, nested in zip(times, deployments, records.instances(batch), strict=True):
-            for instance in nested:
-                encounter_id = owner.get(instance["instance_id"])
-                if encounter_id is None:
-                    continue
-                about = result[encounter_id]
-                about["place"] = about["place"] or places.get(deployment)
-                if time:
-                    about["taken_from"] = min(about["taken_from"] or time, time)
-                    about["taken_to"] = max(about["taken_to"] or time, time)
-                sides[encounter_id][instance["side"]] += 1
-                patches = len(instance["patch_boxes"] or [])
-                if patches > most.get(encounter_id, -1):
-                    most[encounter_id], about["thumbnail"] = patches, _thumbnail(instance["crop"])
-    for encounter_id, seen in sides.items():
-        result[encounter_id]["side"] = min(seen, key=lambda s: (-seen[s], s)) if seen else None
-    return result
-
-
-def _thumbnail(crop: bytes) -> bytes:
-    rgb = photos.decode_jpeg(crop)
-    scale = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
-    size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
-    return photos.encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 85)
 
 
 def identify(
@@ -154,21 +106,22 @@ def identify(
     verification: VerifyConfig | None = None,
     new_share: float = 0.5,
     watch: Watch = iter,
+    among: CandidateSet = ALL,
 ) -> dict[str, Any]:
     """Writes RUN/candidates: the `top` nearest individuals of every encounter that has a pattern.
 
     An encounter that is enrolled itself is not compared with itself. `verification`: points of the nearest ones'
     crops are compared, too, and candidates get probabilities, by the gallery's own calibration or the starter's;
-    `new_share`: of the encounters that are asked, how many are expected to be new. `watch`: shows the progress. Raises
-    UserError where run and gallery do not belong to the same codebook.
+    `new_share`: of the encounters that are asked, how many are expected to be new. `watch`: shows the progress.
+    `among`: the candidate set. Raises UserError where run and gallery do not belong to the same codebook, and as
+    `CandidateSet.members`.
     """
     manifest = run.finished_manifest()
     gallery = Gallery.open(gallery_uri)
     gallery.check(manifest["weights"].get("codebook", "none"))
-    vectors = gallery.vectors()
-    mine = of_encounters(run, verification, codebook_of(run)) if verification else {}
-    verifier = verifier_of(gallery, vectors, verification) if verification else None
-    calibration = gallery.calibration or Calibration.starter()
+    index = Index(gallery, verification)
+    searched = int(among.members(index.vectors.about).sum())
+    codebook = codebook_of(run)
     run.clear("candidates")
     run.clear("matches")
     counts: dict[str, Any] = {
@@ -176,6 +129,8 @@ def identify(
         "compared": 0,
         "without_pattern": 0,
         "individuals": gallery.counts()["individuals"],
+        "candidate_set": str(among),
+        "searched": searched,
     }
     columns = ["encounter_id", "n_patches", "fisher"]
     for number, batch in enumerate(run.batches("encounters", columns, rows=BATCH)):
@@ -185,18 +140,20 @@ def identify(
         counts["compared"] += len(ids)
         counts["without_pattern"] += len(batch) - len(ids)
         if ids:
-            flat = with_pattern["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            crops = watch([list(mine[e].values()) for e in ids]) if mine else ()
-            itself = search.same_encounter(run.key, ids, vectors)
-            found = search.compare(flat.reshape(len(ids), -1), vectors, ~itself, crops, verifier)
-            n_patches = with_pattern["n_patches"].to_numpy()
-            shares = calibration.probabilities(found, n_patches, new_share) if verification else ()
-            ranking = search.rank(ids, found, top, *shares)
+            crops = of_encounters(run, verification, codebook, set(ids)) if verification else {}
+            vectors = with_pattern["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            queries = [
+                Query((run.key, e), vector, n, list(crops.get(e, {}).values()))
+                for e, vector, n in zip(
+                    ids, vectors.reshape(len(ids), -1), with_pattern["n_patches"].to_pylist(), strict=True
+                )
+            ]
+            ranking = index.ask(queries, among, top, new_share, watch)
             run.write("candidates", ranking.candidates, f"{number:05d}")
-            if verifier is not None:
-                draw_matches(run, ranking, {e: list(mine[e].values()) for e in ids}, verifier)
+            if index.verifier is not None:
+                draw_matches(run, ranking, {e: list(found.values()) for e, found in crops.items()}, index.verifier)
     if verification:
-        counts |= {"calibration": calibration.source, "new_share": new_share}
+        counts |= {"calibration": index.calibration.source, "new_share": new_share}
     run.write_manifest(manifest | {"gallery": gallery_uri, "identified": counts})
     return counts
 
@@ -211,8 +168,3 @@ def draw_matches(
             picture = photos.encode_jpeg(geometry.draw(first, second, found), 85)
             name = records.match_name(row["encounter_id"], row["individual"])
             storage.write_bytes(run.fs, run.file("matches", name), picture)
-
-
-def verifier_of(gallery: Gallery, vectors: Vectors, config: VerifyConfig) -> Verifier:
-    """The verifier of a gallery's encounters."""
-    return Verifier(gallery.features(list(zip(vectors.runs, vectors.encounter_ids, strict=True))), config)

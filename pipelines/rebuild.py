@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,9 +15,9 @@ from pusa.embedding.network import DIMENSIONS
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
-from pusa.gallery import sources
+from pusa.gallery import sources, tables
 from pusa.gallery.crops import patches_of as projected
-from pusa.gallery.geometry import Points
+from pusa.gallery.geometry import NO_PATCHES, Points
 from pusa.gallery.journal import Key
 from pusa.gallery.store import Gallery
 from pusa.records import Run
@@ -34,7 +35,8 @@ def rebuild(
     is counted. `report` is told each run before it is read. Raises UserError where a run's patterns were made by other
     weights than the codebook's, or `uri` is a gallery already.
     """
-    rows = old.encounters.search().to_arrow().drop_columns(["fisher"])
+    kept = [name for name in old.encounters.schema.names if name not in ("fisher", "code", "crops")]
+    rows = old.encounters.search().select(kept).to_arrow()
     keys = list(zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True))
     out = old.catalogue().crops
     runs = {name: Run(name) for name in dict.fromkeys(run for run, _ in keys)}
@@ -51,6 +53,7 @@ def rebuild(
     counts = Counter(encounters=len(keys), without_run=sum(run not in readers for run, _ in keys))
     counts["without_vector"] = 0
     new = Gallery.create(uri, codebook)
+    new.copy_journal(old)
     for part in np.array_split(np.arange(len(keys)), max(1, len(keys) // 256)):
         none = np.zeros((0, len(codebook.center)), np.float16)
         own = [np.concatenate([none, *found.get(keys[i], [])]) for i in part]
@@ -61,10 +64,21 @@ def rebuild(
         n_patches = [len(p) if keys[i][0] in readers else n for i, p, n in
                      zip(part, own, some["n_patches"].to_pylist(), strict=True)]  # fmt: skip
         some = some.drop_columns(["n_patches"]).append_column("n_patches", pa.array(n_patches, pa.int32()))
-        new.enroll(some.append_column("fisher", pa.array(fisher, pa.list_(pa.float16()))))
+        crops = [
+            _projected(crops, keys[i], points)
+            for i, crops in zip(part, old.crops([keys[i] for i in part]), strict=True)
+        ]
+        some = some.append_column("fisher", pa.array(fisher, pa.list_(pa.float16())))
+        new.enroll(some.append_column("crops", pa.array(crops, pa.list_(tables.CROP))))
     sources.copy(old, new)
-    new.copy_from(old, points)
     return dict(counts)
+
+
+def _projected(
+    crops: Sequence[dict[str, Any]], key: Key, points: Mapping[tuple[str, str, str], Points]
+) -> list[dict[str, Any]]:
+    """An encounter's crops (`tables.CROP`) with their patches in another codebook's projection."""
+    return [c | tables.patch_columns(points.get((*key, c["instance_id"]), NO_PATCHES)) for c in crops]
 
 
 def _embedder(run: Run, codebook: Codebook, embedding: str) -> PatchEmbedder | None:

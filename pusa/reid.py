@@ -106,7 +106,8 @@ def rank(instances: Instances, method: Method, grouping: bool, grouped_gallery: 
     allowed = np.ones((len(queries), len(gallery)), bool) if split else mine[:, None] != theirs
     owner = np.array([instances.name(g) for g in gallery])
     cost = np.where(allowed, method(queries, gallery, allowed), np.inf)
-    names, nearest, _ = search.by_individual(cost, owner.tolist())
+    owners = search.Owners.of(owner.tolist())
+    names, (nearest, _) = owners.names, owners.least(cost)
     ranks = np.zeros((len(queries), len(names)), int)
     precision = np.full(ranks.shape, np.nan)
     for k, name in enumerate(names):

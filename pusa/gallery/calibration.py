@@ -2,13 +2,14 @@
 
 A choice among the I individuals of the gallery and "new" (conditional logit, McFadden 1974): each has a utility,
 
-    u_i = a . (prominence, log(1 + inliers), nearness),     u_new = b0 + b1 log(1 + patches),
+    u_i = a . (lead, log(1 + inliers), nearness),     u_new = b0 + b1 log(1 + patches),
 
 and the probabilities are their softmax, so that they add up to 1 and more individuals make chance likelier. Signs
 compare an individual with the query's other ones, since votes and distances depend on who else is in the gallery:
-`prominence` is the logarithm of (1 + its score) / (1 + their mean score), `nearness` is log(1 + z), where the distance
-lies z standard deviations below the mean of theirs. Fitted on encounters whose animal is known, each asked twice: with
-its individual in the gallery, and without it.
+`lead` is the square of the logarithm of (1 + its score) / (1 + their mean score), 0 where its score is less than
+theirs; `nearness` is log(1 + z), where the distance lies z standard deviations below the mean of theirs. The square,
+since a hundred times the evidence of the others says more than twice what ten times says. Fitted on encounters whose
+animal is known, each asked twice: with its individual in the gallery, and without it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Calibration(Config):
     """Weights of the utilities, and `held_out`: of queries that were not fitted on, the probability of the likeliest
     individual, and whether it was the right one."""
 
-    prominence: float
+    lead: float
     inliers: float
     nearness: float
     new: float
@@ -52,7 +53,7 @@ class Calibration(Config):
 
         `new_share`: of the encounters that are asked, how many are expected to be new, 0 to 1 exclusive.
         """
-        utility = signs(found) @ np.array([self.prominence, self.inliers, self.nearness])
+        utility = signs(found) @ np.array([self.lead, self.inliers, self.nearness])
         utility[~np.isfinite(found.cost)] = -np.inf
         new = self.new + self.patches * np.log1p(patches) + np.log(new_share / (1 - new_share))
         every = np.column_stack([utility, new])
@@ -120,9 +121,10 @@ def signs(found: Comparison) -> np.ndarray:
     nearness = np.where(others >= 2, np.log1p(np.maximum(z, 0)), 0)  # of one other distance no deviation is known
     none = np.zeros(d.shape)
     score = none if found.score is None else np.where(compared, found.score, 0)
-    prominence = np.log1p(score) - np.log1p((score.sum(axis=1, keepdims=True) - score) / others)
+    ahead = np.log1p(score) - np.log1p((score.sum(axis=1, keepdims=True) - score) / others)
+    lead = np.maximum(ahead, 0) ** 2
     inliers = none if found.inliers is None else found.inliers
-    return np.where(compared[..., None], np.stack([prominence, np.log1p(inliers), nearness], -1), 0)
+    return np.where(compared[..., None], np.stack([lead, np.log1p(inliers), nearness], -1), 0)
 
 
 def fit(parts: Sequence[Cases], folds: int = 5) -> Calibration:
@@ -189,4 +191,4 @@ def _weights(tables: Sequence[_Table]) -> Calibration:
         return sum(values) + RIDGE * float(w @ w), np.sum(gradients, axis=0) + 2 * RIDGE * w
 
     w = minimize(loss, np.zeros(5), jac=True, method="L-BFGS-B").x.tolist()
-    return Calibration(prominence=w[0], inliers=w[1], nearness=w[2], new=w[3], patches=w[4], queries=n)
+    return Calibration(lead=w[0], inliers=w[1], nearness=w[2], new=w[3], patches=w[4], queries=n)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeGuard, get_args
@@ -135,6 +135,22 @@ def checked(decisions: Sequence[Decision], added: Sequence[Decision]) -> list[De
             f"{after.void[lost[-1].decision_id]}) Undo these first."
         )
     return fresh
+
+
+def naming(names: Mapping[Key, str], decisions: Sequence[Decision]) -> list[Decision]:
+    """The decisions that give encounters these names where they have others, or none, after those made before. Raises
+    UserError for a name that is none."""
+    known = catalogue(decisions)
+    wanted: dict[str, list[Key]] = {}
+    for key, given in names.items():
+        name = known.merged.get(given, given)
+        if known.names.get(key) != name:
+            wanted.setdefault(name, []).append(key)
+    added = [
+        Decision("same" if name in known.known else "new", tuple(keys), name, reason="enrolled with this name")
+        for name, keys in wanted.items()
+    ]
+    return checked(decisions, added)
 
 
 def _cannot_undo(d: Decision, kinds: dict[str, Kind], undone: dict[str, str]) -> str | None:

@@ -16,6 +16,7 @@ from pusa.gallery.journal import Key
 
 TRIES = 30  # of a write that another process's write came before
 PIECES = 50  # of a table, before they are joined
+LARGE_PIECES = 1000  # of a table with much in a row: all of it is written anew
 
 T = TypeVar("T")
 
@@ -36,9 +37,9 @@ def retried(write: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def compact(table: Table) -> None:
+def compact(table: Table, pieces: int = PIECES) -> None:
     """Joins the pieces of a table that many small writes left behind: each is opened at every read."""
-    if table.stats()["fragment_stats"]["num_fragments"] <= PIECES:  # type: ignore[index]  # a dict, whatever it says
+    if table.stats()["fragment_stats"]["num_fragments"] <= pieces:  # type: ignore[index]  # a dict, whatever it says
         return
     try:
         table.optimize()

@@ -1,17 +1,23 @@
-"""Exact search: the individuals whose encounters are nearest to a query by cosine distance (paper, "Fisher vector"),
-and, where key points are compared, those with most evidence."""
+"""Search: the individuals whose encounters are nearest to a query by cosine distance (paper, "Fisher vector"), and,
+where points are compared, those with most evidence.
+
+Small galleries are searched exactly. Of large ones compact codes stay in memory; the encounters that are nearest by
+their codes are compared again by their vectors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
+from pusa.gallery import codes
 from pusa.gallery.geometry import Features
+from pusa.gallery.journal import Key
 from pusa.gallery.verify import Verifier
 from pusa.records import CANDIDATES
 
@@ -29,7 +35,50 @@ class Vectors:
     encounter_ids: list[str]
     individuals: list[str]
     fisher: np.ndarray  # (E, 2 K D) float16
-    about: pa.Table | None = None  # sequence_id, n_patches, taken_from
+    about: pa.Table | None = None  # sequence_id, place, taken_from, taken_to, side, n_patches
+
+    @cached_property
+    def owners(self) -> Owners:
+        return Owners.of(self.individuals)
+
+    @cached_property
+    def places(self) -> dict[Key, int]:
+        """The place of each encounter, by (run, encounter_id)."""
+        return {key: i for i, key in enumerate(zip(self.runs, self.encounter_ids, strict=True))}
+
+    def costs(self, queries: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of queries (n, L) and encounters: distances (n, E), and the same with inf where they cannot be compared: not
+        `allowed` (n, E) bool, or a vector of zeros."""
+        distance = distances(queries, self.fisher)
+        cost = np.where(allowed, distance, np.float32(np.inf))
+        cost[~queries.any(axis=1)] = cost[:, ~self.fisher.any(axis=1)] = np.inf
+        return distance, cost
+
+
+@dataclass(frozen=True)
+class Coded(Vectors):
+    """Encounters of which only codes (E, BYTES) are in memory, and `fisher` is empty. `read`: the vectors of some
+    places (m,), of the `shortlist` encounters that are nearest to a query by their codes."""
+
+    codes: np.ndarray = field(default_factory=lambda: np.zeros((0, codes.BYTES), np.uint8))
+    shortlist: int = 40
+    read: Callable[[np.ndarray], np.ndarray] = field(default=lambda places: np.zeros((0, 0), np.float16))
+
+    def costs(self, queries: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As of `Vectors`; but distances are those of the codes, save for the shortlist. No other encounter is nearer
+        than one on the shortlist: a distance read off a code is only about right."""
+        distance = codes.distances(codes.codes(queries), self.codes)
+        cost = np.where(allowed, distance, np.float32(np.inf))
+        cost[~queries.any(axis=1)] = np.inf
+        for query, own, cost_of in zip(queries, distance, cost, strict=True):
+            short = least(cost_of, self.shortlist)
+            if not len(short):
+                continue
+            exact = distances(query[None], self.read(short))[0]
+            np.maximum(own, exact.max(), out=own)
+            own[short] = exact
+            np.copyto(cost_of, own, where=np.isfinite(cost_of))
+        return distance, cost
 
 
 @dataclass(frozen=True)
@@ -68,31 +117,55 @@ def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """
     result = np.empty((len(queries), len(gallery)), np.float32)
     for i in range(0, len(queries), BLOCK):
-        block = _unit(queries[i : i + BLOCK])
+        block, length = _float(queries[i : i + BLOCK])
         for j in range(0, len(gallery), BLOCK):
-            result[i : i + BLOCK, j : j + BLOCK] = 1 - (block @ _unit(gallery[j : j + BLOCK]).T).numpy()
+            other, others = _float(gallery[j : j + BLOCK])
+            result[i : i + BLOCK, j : j + BLOCK] = 1 - ((block @ other.T) / (length[:, None] * others)).numpy()
     return result.clip(0, 2, out=result)
 
 
-def _unit(vectors: np.ndarray) -> torch.Tensor:
-    x = torch.from_numpy(vectors.astype(np.float32))
-    return x / x.norm(dim=1, keepdim=True).clamp(min=1e-12)
+def least(cost: np.ndarray, count: int) -> np.ndarray:
+    """Places of the `count` least of costs (E,), least first, the first of equals; fewer where the others are inf."""
+    places = np.arange(len(cost))
+    if count < len(cost):
+        places = np.flatnonzero(cost <= np.partition(cost, count - 1)[count - 1])
+    places = places[np.isfinite(cost[places])]
+    return places[np.argsort(cost[places], kind="stable")][:count]
 
 
-def by_individual(distance: np.ndarray, individuals: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Reduces distances (n, E) to encounters of `individuals` (E) to distances to I individuals, each by its nearest.
+def _float(vectors: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (n, L) in float32, and their lengths (n,)."""
+    x = torch.from_numpy(vectors).float()  # NumPy takes ten times as long
+    return x, x.norm(dim=1).clamp(min=1e-12)
 
-    Returns the names (I, sorted), the distances (n, I), and the encounter that each is taken from (n, I), the first
-    on ties.
-    """
-    names, labels = np.unique(np.asarray(individuals, object).astype(str), return_inverse=True)
-    best = np.empty((len(distance), len(names)), distance.dtype)
-    nearest = np.empty(best.shape, np.intp)
-    for k in range(len(names)):
-        members = np.flatnonzero(labels == k)
-        nearest[:, k] = members[distance[:, members].argmin(1)]
-        best[:, k] = np.take_along_axis(distance, nearest[:, k : k + 1], 1)[:, 0]
-    return names.tolist(), best, nearest
+
+@dataclass(frozen=True)
+class Owners:
+    """Whose the E encounters of a gallery are: `names` of I individuals (sorted), the place of its owner among them
+    (E,), the encounters in `order` of their owner (E,), and where in that order each individual `starts` (I,)."""
+
+    names: list[str]
+    owner: np.ndarray
+    order: np.ndarray
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, individuals: Sequence[str]) -> Owners:
+        """From the name of each encounter's individual (E,)."""
+        names, owner = np.unique(np.asarray(individuals, object).astype(str), return_inverse=True)
+        order = np.argsort(owner, kind="stable")
+        return cls(names.tolist(), owner, order, np.searchsorted(owner[order], np.arange(len(names))))
+
+    def least(self, cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reduces costs (n, E) of encounters to costs (n, I) of individuals, each by its nearest encounter, and says
+        which that is (n, I), the first on ties."""
+        if not self.names:
+            return np.empty((len(cost), 0), cost.dtype), np.empty((len(cost), 0), np.intp)
+        mine, places = cost[:, self.order], np.arange(len(self.order))
+        best = np.minimum.reduceat(mine, self.starts, axis=1)
+        of_each = np.repeat(best, np.diff(self.starts, append=len(places)), axis=1)
+        first = np.minimum.reduceat(np.where(mine == of_each, places, len(places)), self.starts, axis=1)
+        return best, self.order[first]
 
 
 def compare(
@@ -106,26 +179,26 @@ def compare(
     `allowed` (n, E) bool.
 
     With a `verifier` of the gallery's crops, evidence from the `crops` of each query goes before the distance, for the
-    individuals that are nearest by distance (`VerifyConfig.shortlist`). A vector of zeros is compared with nothing.
+    individuals that are nearest by distance (`VerifyConfig.shortlist`) and their nearest encounters
+    (`VerifyConfig.encounters`). A vector of zeros is compared with nothing.
     """
-    cost = distances(queries, gallery.fisher)
-    distance = cost.copy()
-    cost[~allowed] = np.inf
-    cost[~queries.any(axis=1)] = cost[:, ~gallery.fisher.any(axis=1)] = np.inf
-    names, best, nearest = by_individual(cost, gallery.individuals)
+    distance, cost = gallery.costs(queries, allowed)
+    owners = gallery.owners
+    best, encounter = owners.least(cost)
     if verifier is None:
-        return Comparison(names, best, nearest, np.take_along_axis(distance, nearest, 1))
-    owner = np.searchsorted(names, gallery.individuals)
+        return Comparison(owners.names, best, encounter, np.take_along_axis(distance, encounter, 1))
     score, inliers = np.zeros(cost.shape), np.zeros(cost.shape, int)
     for i, own in enumerate(crops):
-        short = np.zeros(len(names), bool)
-        short[best[i].argsort(kind="stable")[: verifier.config.shortlist]] = True
-        compared = np.isfinite(cost[i])
-        found = verifier(own, compared & short[owner])
-        cost[i] = np.where(compared, found.cost(cost[i]), np.inf)
+        short = np.zeros(len(owners.names), bool)
+        short[least(best[i], verifier.config.shortlist)] = True
+        verified = np.zeros(len(owners.owner), bool)
+        verified[least(np.where(short[owners.owner], cost[i], np.inf), verifier.config.encounters)] = True
+        found = verifier(own, verified)
+        cost[i] = np.where(np.isfinite(cost[i]), found.cost(cost[i]), np.inf)
         score[i], inliers[i] = found.score, found.inliers
-    names, best, nearest = by_individual(cost, gallery.individuals)
-    return Comparison(names, best, nearest, *(np.take_along_axis(x, nearest, 1) for x in (distance, score, inliers)))
+    best, encounter = owners.least(cost)
+    arrays = (np.take_along_axis(x, encounter, 1) for x in (distance, score, inliers))
+    return Comparison(owners.names, best, encounter, *arrays)
 
 
 def rank(
@@ -141,9 +214,10 @@ def rank(
     the name that sorts first leads. A query gets fewer rows where fewer individuals could be compared.
     """
     cost = found.cost if probability is None else np.where(np.isfinite(found.cost), -probability, np.inf)
-    order = cost.argsort(1, kind="stable")[:, :top]
-    query, place = np.nonzero(np.isfinite(np.take_along_axis(cost, order, 1)))
-    chosen = query, order[query, place]
+    first = [least(row, top) for row in cost]
+    query = np.repeat(np.arange(len(first)), [len(f) for f in first])
+    place = np.concatenate([np.arange(0), *(np.arange(len(f)) for f in first)])
+    chosen = query, np.concatenate([np.arange(0), *first])
     columns = {
         "encounter_id": [encounter_ids[int(i)] for i in query],
         "rank": place + 1,
@@ -157,10 +231,3 @@ def rank(
     empty = [None] * len(query)
     arrays = [pa.array(columns.get(f.name, empty), f.type) for f in CANDIDATES]
     return Ranking(pa.table(arrays, schema=CANDIDATES), found.encounter[chosen])
-
-
-def same_encounter(run: str, encounter_ids: Sequence[str], gallery: Vectors) -> np.ndarray:
-    """Marks (n, E) where a gallery encounter is the query itself: leave-one-out for queries that are enrolled."""
-    keys = np.array([f"{r}\0{e}" for r, e in zip(gallery.runs, gallery.encounter_ids, strict=True)], object)
-    queries = np.array([f"{run}\0{e}" for e in encounter_ids], object)
-    return queries[:, None] == keys

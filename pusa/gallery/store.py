@@ -1,8 +1,8 @@
 """The store of a gallery: LanceDB tables in a local folder or on object storage.
 
     about        key, value: format version, and the SHA-256 of the codebook and of the weights behind it
-    encounters   one row an enrolled encounter, its Fisher vector in float16
-    crops        the key points of some crops of each encounter, one row a crop
+    encounters   one row an enrolled encounter: its Fisher vector in float16, a compact code of it, and of some crops
+                 the points that are compared
     decisions    the journal: which animal an encounter is follows from it, and is written nowhere else
 
 Vectors compare only under the codebook that made them, so a gallery belongs to one codebook for ever. Object storage
@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import lancedb
-import numpy as np
 import pyarrow as pa
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import journal, tables
 from pusa.gallery.calibration import Calibration
-from pusa.gallery.geometry import NO_PATCHES, Features, Points
+from pusa.gallery.geometry import Features
 from pusa.gallery.journal import Catalogue, Decision, Key
-from pusa.gallery.lance import compact, conditions, connect, first_line, retried, tables_of
+from pusa.gallery.lance import LARGE_PIECES, compact, conditions, connect, first_line, retried, tables_of
 from pusa.gallery.search import Vectors
+from pusa.gallery.snapshot import Snapshot
 
-FORMAT = "4"
+FORMAT = "5"
 
 
 class Gallery:
@@ -38,7 +38,6 @@ class Gallery:
     def __init__(self, uri: str, database: lancedb.DBConnection) -> None:
         self.uri = uri
         self.encounters = database.open_table("encounters")
-        self.crops = database.open_table("crops")
         self.journal = database.open_table("decisions")
         self._about = database.open_table("about")
         about = self._about.to_arrow().to_pydict()
@@ -62,7 +61,6 @@ class Gallery:
         about = {"format": FORMAT, "length": str(codebook.length), "codebook": codebook.digest, **codebook.made_with}
         try:
             database.create_table("encounters", schema=tables.encounters(codebook.length), exist_ok=True)
-            database.create_table("crops", schema=tables.CROPS, exist_ok=True)
             database.create_table("decisions", schema=tables.DECISIONS, exist_ok=True)
             # Last: a gallery whose making was cut short has no `about`, and is made anew.
             database.create_table("about", pa.table({"key": list(about), "value": list(about.values())}))
@@ -108,36 +106,24 @@ class Gallery:
         names, rows = self._checked(rows)
         if not len(rows):
             return 0
-        earlier = self.decisions()
-        decisions = journal.checked(earlier, _named(names, journal.catalogue(earlier)))
-        # Decisions last: cut short in between, the store holds encounters that nobody has named yet, which is true.
-        retried(lambda: self._enroll_crops(rows, features or {}))
+        decisions = journal.naming(names, self.decisions())
+        if features is not None:
+            crops = [tables.crop_list(features.get(e, {})) for e in rows["encounter_id"].to_pylist()]
+            field = rows.schema.field("crops")
+            rows = rows.set_column(rows.schema.get_field_index("crops"), field, pa.array(crops, field.type))
         upsert = self.encounters.merge_insert(["run", "encounter_id"])
         upsert.when_matched_update_all().when_not_matched_insert_all()
+        # Decisions last: cut short in between, the store holds encounters that nobody has named yet, which is true.
         # "null" admits the vectors that are null; without it LanceDB refuses them, as it refuses those with NaN.
         retried(lambda: upsert.execute(rows, on_bad_vectors="null"))
+        compact(self.encounters, LARGE_PIECES)
         self._append(decisions)
         return len(rows)
 
-    def _enroll_crops(self, rows: pa.Table, features: Mapping[str, Mapping[str, Features]]) -> None:
-        """Adds the crops of encounters, in place of all that were there."""
-        keys = list(zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True))
-        for condition in conditions(keys):
-            self.crops.delete(condition)
-        if found := [row for key in keys for row in tables.crop_rows(*key, features.get(key[1], {}))]:
-            self.crops.add(pa.Table.from_pylist(found, schema=tables.CROPS))
-
-    def copy_from(self, other: Gallery, patches: Mapping[tuple[str, str, str], Points]) -> None:
-        """Adds the crops and the journal of another gallery, whose encounters are enrolled here. `patches` of crops, by
-        (run, encounter_id, instance_id), take the place of those of the other's codebook."""
-        for batch in other.crops.search().to_batches():
-            rows = pa.Table.from_batches([batch]).to_pylist()
-            for row in rows:
-                found = patches.get((row["run"], row["encounter_id"], row["instance_id"]), NO_PATCHES)
-                row |= tables.patch_columns(found)
-            self.crops.add(pa.Table.from_pylist(rows, schema=tables.CROPS))
+    def copy_journal(self, other: Gallery) -> None:
+        """Adds the journal of another gallery, whose encounters are enrolled here."""
         for batch in other.journal.search().to_batches():
-            self.journal.add(pa.Table.from_batches([batch]))
+            retried(lambda batch=batch: self.journal.add(pa.Table.from_batches([batch])))  # type: ignore[misc]
 
     def decide(self, *decisions: Decision) -> list[Decision]:
         """Adds decisions to the journal, and returns them as they were written; one that is there already (same id)
@@ -209,16 +195,20 @@ class Gallery:
             found |= set(zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True))
         return found
 
+    def crops(self, keys: Sequence[Key]) -> list[list[dict[str, Any]]]:
+        """The crops of encounters (run, encounter_id), those that were taken out of them, too (`tables.CROP`)."""
+        found: dict[Key, list[dict[str, Any]]] = {}
+        for condition in conditions(keys):
+            rows = self.encounters.search().where(condition).select(["run", "encounter_id", "crops"]).to_arrow()
+            mine = zip(rows["run"].to_pylist(), rows["encounter_id"].to_pylist(), strict=True)
+            found |= zip(mine, rows["crops"].to_pylist(), strict=True)
+        return [found.get(key) or [] for key in keys]
+
     def features(self, keys: Sequence[Key]) -> list[list[Features]]:
         """Points of the crops of encounters (run, encounter_id) less those that were taken out of them; 0.5 MB an
         encounter."""
-        rows: dict[Key, list[dict[str, Any]]] = {}
         out = self.catalogue().crops
-        for row in self.crops.search().to_arrow().to_pylist():
-            key = (row["run"], row["encounter_id"])
-            if row["instance_id"] not in out.get(key, ()):
-                rows.setdefault(key, []).append(row)
-        return [list(tables.features_of(rows.get(key, [])).values()) for key in keys]
+        return [tables.features_of(c, out.get(key, ())) for key, c in zip(keys, self.crops(keys), strict=True)]
 
     def _checked(self, rows: pa.Table) -> tuple[dict[Key, str], pa.Table]:
         """Names by key, and rows of `tables.encounters`."""
@@ -238,30 +228,13 @@ class Gallery:
         names = {key: name for key, name in zip(keys, given, strict=True) if name is not None}
         if "fisher" in columns:
             columns["fisher"] = tables.fixed(columns["fisher"], length)
+            columns["code"] = tables.code_column(columns["fisher"])
         arrays = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(len(rows), f.type) for f in schema]
         return names, pa.table(arrays, schema=schema)
 
     def vectors(self) -> Vectors:
-        """All encounters that can be found, read into memory: 256 KB each at 131,072 numbers."""
-        names = self.catalogue().names
-        about = ["sequence_id", "n_patches", "taken_from"]
-        columns = ["run", "encounter_id", "fisher", *about]
-        found = self.encounters.search().where("fisher IS NOT NULL").select(columns).to_arrow()
-        keys = list(zip(found["run"].to_pylist(), found["encounter_id"].to_pylist(), strict=True))
-        # LanceDB returns rows in no promised order.
-        order = sorted((i for i, key in enumerate(keys) if key in names), key=keys.__getitem__)
-        position = np.full(len(keys), -1)
-        position[order] = np.arange(len(order))
-        fisher = np.empty((len(order), int(self.about["length"])), np.float16)
-        begin = 0
-        for chunk in found["fisher"].chunks:
-            at = position[begin : begin + len(chunk)]
-            rows = chunk.flatten().to_numpy(zero_copy_only=False).reshape(len(chunk), -1)
-            fisher[at[at >= 0]] = rows[at >= 0]
-            begin += len(chunk)
-        mine = [keys[i] for i in order]
-        described = found.select(about).take(pa.array(order, pa.int64()))
-        return Vectors([r for r, _ in mine], [e for _, e in mine], [names[key] for key in mine], fisher, described)
+        """All named encounters that can be found, read into memory: 128 KB each at 65,536 numbers."""
+        return Snapshot(self).exact()
 
     def thumbnail(self, individual: str) -> bytes | None:
         """A JPEG of an individual, from its encounter with the most patches; None where it has no picture."""
@@ -285,16 +258,3 @@ class Gallery:
             "without_name": encounters - len(names),
             "without_vector": self.encounters.count_rows("fisher IS NULL"),
         }
-
-
-def _named(names: Mapping[Key, str], known: Catalogue) -> list[Decision]:
-    """The decisions that give encounters these names where they have others, or none."""
-    wanted: dict[str, list[Key]] = {}
-    for key, given in names.items():
-        name = known.merged.get(given, given)
-        if known.names.get(key) != name:
-            wanted.setdefault(name, []).append(key)
-    return [
-        Decision("same" if name in known.known else "new", tuple(keys), name, reason="enrolled with this name")
-        for name, keys in wanted.items()
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pusa.errors import UserError
+from pusa.gallery import codes
+from pusa.gallery.codes import BYTES
 from pusa.gallery.geometry import LENGTH, NO_PATCHES, Features, Points
 from pusa.gallery.journal import Decision
+
+CODE = pa.binary(BYTES)
 
 ABOUT = pa.schema({"key": pa.string(), "value": pa.string()})
 
@@ -35,17 +39,15 @@ DECISIONS = pa.schema(
     }
 )
 
-CROPS = pa.schema(
+CROP = pa.struct(
     {
-        "run": pa.string(),
-        "encounter_id": pa.string(),
         "instance_id": pa.string(),
         "side": pa.float32(),  # see `geometry.Features`
         "corner": pa.list_(pa.float32(), 2),
         "picture": pa.binary(),
-        "mark_points": pa.list_(pa.float32()),  # x, y, x, y, ...
+        "mark_points": pa.binary(),  # float32 x, y, x, y, ...: lists of numbers take ten times as long to read
         "marks": pa.binary(),  # 128 bytes a point
-        "patch_points": pa.list_(pa.float32()),
+        "patch_points": pa.binary(),
         "patches": pa.binary(),  # float16, as many a point as the codebook has dimensions
     }
 )
@@ -64,7 +66,9 @@ def encounters(length: int) -> pa.Schema:
             "side": pa.string(),
             "n_patches": pa.int32(),
             "fisher": pa.list_(pa.float16(), length),  # null where the encounter has no patch: kept, never found
+            "code": CODE,  # of `fisher`, see `codes`
             "thumbnail": pa.binary(),  # JPEG of one crop
+            "crops": pa.list_(CROP),  # of some of its crops what is compared; most of the store's bytes
         }
     )
 
@@ -90,38 +94,59 @@ def decisions_of(rows: pa.Table) -> list[Decision]:
     ]  # fmt: skip
 
 
-def crop_rows(run: str, encounter_id: str, features: Mapping[str, Features]) -> list[dict[str, Any]]:
-    """The points of an encounter's crops, by instance_id, as rows of CROPS."""
+def crop_list(features: Mapping[str, Features]) -> list[dict[str, Any]]:
+    """The points of an encounter's crops, by instance_id, as a list of CROP."""
     return [
-        {"run": run, "encounter_id": encounter_id, "instance_id": i, "side": f.side, "corner": f.corner,
-         "picture": f.picture, "mark_points": f.marks.at.ravel(), "marks": f.marks.descriptors.tobytes()}
-        | patch_columns(f.patches)
+        {"instance_id": i, "side": f.side, "corner": f.corner, "picture": f.picture,
+         "mark_points": f.marks.at.tobytes(), "marks": f.marks.descriptors.tobytes()} | patch_columns(f.patches)
         for i, f in features.items()
     ]  # fmt: skip
 
 
 def patch_columns(patches: Points) -> dict[str, Any]:
-    """The columns of CROPS that belong to a codebook."""
-    return {"patch_points": patches.at.ravel(), "patches": patches.descriptors.tobytes()}
+    """The fields of CROP that belong to a codebook."""
+    return {"patch_points": patches.at.tobytes(), "patches": patches.descriptors.tobytes()}
 
 
-def features_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Features]:
-    """The inverse of `crop_rows`, in the order of instance_id."""
-    return {
-        row["instance_id"]: Features(
-            _points(row["mark_points"], np.frombuffer(row["marks"], np.uint8).reshape(-1, LENGTH)),
-            row["side"],
-            tuple(row["corner"]),
-            row["picture"],
-            _points(row["patch_points"], np.frombuffer(row["patches"], np.float16)) if row["patches"] else NO_PATCHES,
+def features_of(crops: Iterable[Mapping[str, Any]] | None, out: Collection[str] = ()) -> list[Features]:
+    """The inverse of `crop_list`, in the order of instance_id, less those in `out`; of null nothing."""
+    return [
+        Features(
+            _points(crop["mark_points"], np.frombuffer(crop["marks"], np.uint8).reshape(-1, LENGTH)),
+            crop["side"],
+            tuple(crop["corner"]),
+            crop["picture"],
+            _points(crop["patch_points"], np.frombuffer(crop["patches"], np.float16))
+            if crop["patches"]
+            else NO_PATCHES,
         )
-        for row in sorted(rows, key=lambda row: row["instance_id"])
-    }
+        for crop in sorted(crops or (), key=lambda crop: crop["instance_id"])
+        if crop["instance_id"] not in out
+    ]
 
 
-def _points(at: Sequence[float], descriptors: np.ndarray) -> Points:
-    where = np.array(at, np.float32).reshape(-1, 2)
+def _points(at: bytes, descriptors: np.ndarray) -> Points:
+    where = np.frombuffer(at, np.float32).reshape(-1, 2)
     return Points(where, descriptors.reshape(len(where), -1) if len(where) else descriptors)
+
+
+def code_column(fisher: pa.Array) -> pa.Array:
+    """Codes of Fisher vectors, a column of fixed-size lists; null where they are."""
+    known = fisher.drop_null()
+    if not len(known):
+        return pa.nulls(len(fisher), CODE)
+    each = iter(codes.codes(fisher_array(known, len(known[0]))))
+    return pa.array([next(each).tobytes() if valid else None for valid in fisher.is_valid().to_pylist()], CODE)
+
+
+def fisher_array(column: pa.Array, length: int) -> np.ndarray:
+    """Fisher vectors (n, length) float16 of a column of fixed-size lists, none of which is null."""
+    return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, length)
+
+
+def code_array(column: pa.Array) -> np.ndarray:
+    """The inverse of `code_column`, of codes none of which is null: (n, BYTES) uint8."""
+    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, BYTES)
 
 
 def fixed(fisher: pa.Array, length: int) -> pa.Array:

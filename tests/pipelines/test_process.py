@@ -35,6 +35,7 @@ from pusa.embedding.embed import PatchEmbedder
 from pusa.encounters import EncounterConfig
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
@@ -253,6 +254,10 @@ def test_enrol_and_identify(finished, archive, tmp_path):
     # An enrolled encounter is not its own candidate: its own vector would be at distance 0.
     assert min(c["distance"] for c in candidates) > 1e-4
     assert all(c["inliers"] is None for c in candidates)
+    about = Gallery.open(gallery).vectors().about
+    told = identify(finished, gallery, among=CandidateSet(first_year=2021, last_year=2021))
+    assert (told["candidate_set"], told["searched"]) == ("2021 to 2021", len(about) - about["taken_to"].null_count)
+    assert finished.manifest()["identified"] == told
     identify(finished, gallery, verification=VerifyConfig())
     verified = finished.read("candidates").to_pylist()
     assert {(c["encounter_id"], c["rank"]) for c in verified} == {(c["encounter_id"], c["rank"]) for c in candidates}

@@ -13,7 +13,7 @@ from pusa.gallery.calibration import Calibration, Cases, fit, signs
 from pusa.gallery.search import Comparison
 from pusa.weights import STARTER_DIR
 
-LAW = Calibration(prominence=1.0, inliers=0.5, nearness=0.7, new=0.5, patches=0.3, queries=0)
+LAW = Calibration(lead=1.0, inliers=0.5, nearness=0.7, new=0.5, patches=0.3, queries=0)
 
 
 def comparison(distance, score=None, inliers=None, cost=None) -> Comparison:
@@ -41,23 +41,23 @@ def drawn(n: int, individuals: int, rng: np.random.Generator, law: Calibration =
 
 def test_softmax_by_hand():
     """Two individuals, of which only the score and the number of patches count."""
-    law = Calibration(prominence=1, inliers=0, nearness=0, new=0, patches=1, queries=0)
+    law = Calibration(lead=1, inliers=0, nearness=0, new=0, patches=1, queries=0)
     found = comparison([[0.9, 1.1]], score=[[3, 0]], inliers=[[7, 0]])
-    # e^u: (1 + 3) / (1 + 0) = 4, (1 + 0) / (1 + 3) = 1/4, new: 1 + 4 = 5.
+    # e^u: log 4 squared, 1.9218, gives 6.8332; the second is behind the first: 1; new: 1 + 4 = 5.
     shares, new = law.probabilities(found, np.array([4]))
-    np.testing.assert_allclose(shares, [[4 / 9.25, 0.25 / 9.25]])
-    np.testing.assert_allclose(new, [5 / 9.25])
-    # A third of all queries new instead of one half: odds of "new" halve. 4, 1/4, 2.5.
+    np.testing.assert_allclose(shares, [[6.8332 / 12.8332, 1 / 12.8332]], rtol=1e-4)
+    np.testing.assert_allclose(new, [5 / 12.8332], rtol=1e-4)
+    # A third of all queries new instead of one half: odds of "new" halve. 6.8332, 1, 2.5.
     shares, new = law.probabilities(found, np.array([4]), new_share=1 / 3)
-    np.testing.assert_allclose(shares, [[4 / 6.75, 0.25 / 6.75]])
+    np.testing.assert_allclose(shares, [[6.8332 / 10.3332, 1 / 10.3332]], rtol=1e-4)
     # Of two individuals nothing is known of how distances spread.
-    np.testing.assert_allclose(signs(found), [[[np.log(4), np.log(8), 0], [-np.log(4), 0, 0]]])
+    np.testing.assert_allclose(signs(found), [[[np.log(4) ** 2, np.log(8), 0], [0, 0, 0]]])
 
 
-def test_prominence_does_not_depend_on_how_many_there_are():
+def test_the_lead_does_not_depend_on_how_many_there_are():
     """One individual with a score of 7 among few or many of 1: (1 + 7) / (1 + 1)."""
     for n in (3, 60):
-        assert signs(comparison([[1.0] * (n + 1)], score=[[7] + [1] * n]))[0, 0, 0] == pytest.approx(np.log(4))
+        assert signs(comparison([[1.0] * (n + 1)], score=[[7] + [1] * n]))[0, 0, 0] == pytest.approx(np.log(4) ** 2)
 
 
 def test_nearness_by_hand():
@@ -95,7 +95,7 @@ def test_one_individual_and_equal_distances():
 def test_the_fit_finds_the_law_again():
     rng = np.random.default_rng(0)
     found = fit([drawn(3000, 8, rng), drawn(1000, 3, rng)])
-    for name in ("prominence", "inliers", "nearness", "patches"):
+    for name in ("lead", "inliers", "nearness", "patches"):
         assert getattr(found, name) == pytest.approx(getattr(LAW, name), abs=0.15), name
     assert found.queries == 4000
     assert len(found.held_out) == 4000

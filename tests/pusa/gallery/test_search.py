@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from pusa import records
 from pusa.gallery import search
-from pusa.gallery.search import Vectors, by_individual, compare, distances, same_encounter
+from pusa.gallery.codes import codes
+from pusa.gallery.search import Coded, Owners, Vectors, compare, distances, least
 from pusa.gallery.verify import Evidence, VerifyConfig
 
 
@@ -58,16 +59,76 @@ def test_ranks_individuals_by_their_nearest_encounter():
 
 def test_leave_one_out():
     known = gallery(("Aino", [1, 0]), ("Bo", [1, 0.2]), ("Aino", [0, 1]))
+    assert known.places == {("r", "g0"): 0, ("r", "g1"): 1, ("r", "g2"): 2}
     queries = known.fisher.astype(np.float32)
-    own = same_encounter("r", known.encounter_ids, known)
-    np.testing.assert_array_equal(own, np.eye(3, dtype=bool))
-    assert not same_encounter("another run", known.encounter_ids, known).any()
-    found = rank(known.encounter_ids, queries, known, exclude=own).candidates.to_pylist()
+    found = rank(known.encounter_ids, queries, known, exclude=np.eye(3, dtype=bool)).candidates.to_pylist()
     assert [(r["encounter_id"], r["individual"]) for r in found] == [
         ("g0", "Bo"), ("g0", "Aino"),  # Aino's other encounter
         ("g1", "Aino"),  # nothing is left of Bo
         ("g2", "Bo"), ("g2", "Aino"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("cost", "count", "expected"),
+    [
+        ([3, 1, 2], 2, [1, 2]),
+        ([3, 1, 2], 9, [1, 2, 0]),  # there are no more
+        ([1, 0, 1, 0, 1], 3, [1, 3, 0]),  # the first of equals
+        ([np.inf, 2, np.inf], 2, [1]),  # what cannot be compared is never among them
+        ([np.inf], 1, []),
+        ([], 3, []),
+    ],
+)
+def test_the_least_costs(cost, count, expected):
+    assert least(np.array(cost, float), count).tolist() == expected
+
+
+def coded(known: Vectors, shortlist: int, asked: list | None = None) -> Coded:
+    def read(places):
+        if asked is not None:
+            asked.append(places.tolist())
+        return known.fisher[places]
+
+    return Coded(
+        known.runs, known.encounter_ids, known.individuals, known.fisher[:0], None, codes(known.fisher), shortlist, read
+    )
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 30), st.integers(0, 2**32))
+def test_codes_answer_as_the_vectors_where_all_are_on_the_shortlist(e, seed):
+    rng = np.random.default_rng(seed)
+    known = gallery(*((rng.choice(["Aino", "Bo", "Cia"]), rng.standard_normal(2)) for _ in range(e)))
+    queries, allowed = rng.standard_normal((3, 2)), rng.random((3, e)) < 0.7
+    one, other = compare(queries, known, allowed), compare(queries, coded(known, e), allowed)
+    np.testing.assert_array_equal(one.cost, other.cost)
+    there = np.isfinite(one.cost)
+    np.testing.assert_array_equal(one.encounter[there], other.encounter[there])
+    np.testing.assert_array_equal(one.distance[there], other.distance[there])
+
+
+def test_only_the_vectors_of_the_shortlist_are_read():
+    """At 0, 20, 40, ... degrees from the query, the third is not allowed: the first two and the fourth are read."""
+    angles = np.radians(np.arange(0, 180, 20))
+    known = gallery(*((f"animal {i}", [np.cos(a), np.sin(a)]) for i, a in enumerate(angles)))
+    allowed = np.ones((1, len(angles)), bool)
+    allowed[0, 2] = False
+    asked: list = []
+    distance, cost = coded(known, 3, asked).costs(np.array([[1.0, 0.0]]), allowed)
+    assert asked == [[0, 1, 3]]
+    np.testing.assert_allclose(distance[0, [0, 1, 3]], 1 - np.cos(angles[[0, 1, 3]]), atol=1e-3)
+    np.testing.assert_allclose(distance[0, 4:], 1 - np.cos(angles[4:]), atol=0.1)  # these as their codes tell
+    assert np.flatnonzero(np.isinf(cost[0])).tolist() == [2]
+
+
+def test_what_is_not_on_the_shortlist_does_not_lead():
+    """200 equal encounters, and codes that tell that all others are nearer than the one that was compared."""
+    known = gallery(*((f"animal {i:03}", [1.0, 1.0]) for i in range(200)))
+    wrong = coded(known, 1)
+    wrong.codes[:] = codes(np.array([[1.0, 0.0]]))  # the query's own
+    distance, _ = wrong.costs(np.array([[1.0, 0.0]]), np.ones((1, 200), bool))
+    assert distance[0].min() == distance[0, 0] == pytest.approx(1 - 0.5**0.5, abs=1e-3)
 
 
 def test_ties_between_encounters_and_individuals():
@@ -96,9 +157,10 @@ def test_blocks_change_nothing_and_distances_are_right(n, e, block, seed):
     unit = [x.astype(float) / np.linalg.norm(x.astype(float), axis=1, keepdims=True) for x in (queries, known)]
     np.testing.assert_allclose(found, 1 - unit[0] @ unit[1].T, atol=1e-5)
     individuals = rng.choice(["Aino", "Bo", "Cia"], e).tolist()
-    names, best, nearest = by_individual(found, individuals)
-    assert names == sorted(set(individuals))
-    for k, name in enumerate(names):
+    owners = Owners.of(individuals)
+    best, nearest = owners.least(found)
+    assert owners.names == sorted(set(individuals))
+    for k, name in enumerate(owners.names):
         members = [i for i, other in enumerate(individuals) if other == name]
         np.testing.assert_array_equal(best[:, k], found[:, members].min(1))
         assert set(nearest[:, k].tolist()) <= set(members)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import resource
+import signal
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -247,6 +251,93 @@ def _decide(uri: str, n: int, each: int) -> None:
     gallery.enroll(rows({"encounter_id": f"e{n}", "individual": f"animal {n}", "fisher": vector(n)}))
     for k in range(each):
         gallery.decide(Decision("same", (("r", f"e{n}"),), f"animal {n}", by=str(n), reason=f"look {k}"))
+
+
+def test_a_killed_writer_leaves_whole_encounters(gallery):
+    """SIGKILL in the middle of one enrolment after another: those that are there have all that they were given, and the
+    same rows enrolled again complete the gallery."""
+    before = some_rows(0, 3)
+    gallery.enroll(before, some_crops(before))
+    context = multiprocessing.get_context("spawn")
+    for delay in (0.02, 0.15, 0.4):
+        begun = context.Event()
+        writer = context.Process(target=_enroll_for_ever, args=(gallery.uri, begun))
+        writer.start()
+        assert begun.wait(60)
+        time.sleep(delay)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        found = Gallery.open(gallery.uri)
+        keys = found.keys(["e0", "e1", "e2"])
+        assert [len(crops) for crops in found.features(keys)] == [2, 2, 2]
+        stored = found.encounters.to_arrow().to_pylist()
+        assert len({(r["run"], r["encounter_id"]) for r in stored}) == len(stored)
+        assert all(len(r["fisher"]) == LENGTH and r["code"] and len(r["crops"]) == 2 for r in stored)
+        assert set(found.catalogue().names) <= {(r["run"], r["encounter_id"]) for r in stored}
+    again = some_rows(0, 40)
+    Gallery.open(gallery.uri).enroll(again, some_crops(again))
+    assert Gallery.open(gallery.uri).counts()["without_vector"] == 0
+    assert set(again["encounter_id"].to_pylist()) <= {e for _, e in gallery.catalogue().names}
+
+
+def some_rows(first: int, count: int) -> pa.Table:
+    numbers = range(first, first + count)
+    return rows(*({"encounter_id": f"e{i}", "individual": f"animal {i}", "fisher": vector(i)} for i in numbers))
+
+
+def some_crops(table: pa.Table) -> dict[str, dict[str, Features]]:
+    rng = np.random.default_rng(0)  # what is drawn by chance cannot be compressed
+    at = np.zeros((300, 2), np.float32)
+    return {
+        e: {i: Features(Points(at, rng.integers(0, 256, (300, 128), np.uint8)), 9.0) for i in "xy"}
+        for e in table["encounter_id"].to_pylist()
+    }
+
+
+def _enroll_for_ever(uri: str, begun) -> None:
+    gallery = Gallery.open(uri)
+    for first in range(3, 10_000, 20):
+        table = some_rows(first, 20)
+        begun.set()
+        gallery.enroll(table, some_crops(table))
+
+
+def test_a_full_disk_leaves_the_gallery_as_it_was(gallery):
+    """No file may grow beyond 256 KB, which the operating system refuses in the middle of a write."""
+    before = some_rows(0, 3)
+    gallery.enroll(before, some_crops(before))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context) as pool:
+        told = pool.submit(_enroll_on_a_full_disk, gallery.uri).result()
+    assert "Cannot write to the gallery" in told
+    assert "What was there is unharmed" in told
+    found = Gallery.open(gallery.uri)
+    assert found.counts() == {"individuals": 3, "encounters": 3, "without_name": 0, "without_vector": 0}
+    assert [len(crops) for crops in found.features(found.keys(["e0", "e1", "e2"]))] == [2, 2, 2]
+    more = some_rows(0, 30)
+    found.enroll(more, some_crops(more))  # there is room again
+    assert found.counts()["individuals"] == 30
+
+
+def _enroll_on_a_full_disk(uri: str) -> str:
+    gallery = Gallery.open(uri)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails then, instead of the process
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, 2**18))
+    more = some_rows(0, 30)
+    try:
+        gallery.enroll(more, some_crops(more))
+    except UserError as e:
+        return str(e)
+    return "it was written"
+
+
+@pytest.mark.parametrize("found", ["4", "6", None])
+def test_a_gallery_of_another_format(gallery, found):
+    gallery._about.delete("key = 'format'")
+    if found:
+        gallery._about.add(pa.table({"key": ["format"], "value": [found]}))
+    with pytest.raises(UserError, match=f"gallery format {found}; this version of Pusa reads 5. Enroll its animals"):
+        Gallery.open(gallery.uri)
 
 
 def test_two_who_give_one_name_to_two_animals(gallery):

@@ -6,7 +6,7 @@ import pytest
 
 from pusa.gallery import verify
 from pusa.gallery.geometry import NO_MARKS, Features, GeometryConfig, Points, features
-from pusa.gallery.verify import Evidence, Verifier, VerifyConfig, spread
+from pusa.gallery.verify import Descriptors, Evidence, Verifier, VerifyConfig, Voting, spread
 
 CONFIG = GeometryConfig(side=320)
 SETTINGS = VerifyConfig(geometry=CONFIG, neighbours=3)
@@ -98,6 +98,24 @@ def test_patches_alone_are_evidence(animals):
     assert found.inliers.tolist()[1] == 12
     assert found.score.argmax() == 1
     assert verifier.best_pair([query], 1)[2].inliers == 12
+
+
+@pytest.mark.parametrize("tries", [0, 1, 3, 1000])
+def test_a_time_budget_leaves_out_the_maps_of_those_with_fewest_votes(animals, monkeypatch, tries):
+    """A clock that ticks once a look: after so many maps the time is up. Votes count all the same."""
+    gallery, query = animals
+    clock = iter(range(10_000))
+    monkeypatch.setattr(verify.time, "monotonic", lambda: next(clock))
+    limited = SETTINGS.model_copy(update={"seconds": tries, "kinds": ("marks",)})
+    encounters = [Descriptors.of([crop], "marks") for crop in gallery]
+    votes = Voting("marks", encounters, limited).votes([query])[0]
+    sought = []
+    match = verify.geometry.match
+    monkeypatch.setattr(verify.geometry, "match", lambda a, b, *rest: sought.append(b) or match(a, b, *rest))
+    found = Verifier([[crop] for crop in gallery], limited)([query], np.ones(4, bool))
+    expected = np.argsort(-votes, kind="stable")[:tries]
+    assert [id(crop) for crop in sought] == [id(gallery[i]) for i in expected if votes[i] > 0]
+    np.testing.assert_allclose(found.score, votes * (1 + found.inliers), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "limit", "expected"), [(3, 8, [0, 1, 2]), (6, 3, [0, 2, 4]), (5, 2, [0, 2]), (0, 2, [])])

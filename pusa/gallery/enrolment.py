@@ -1,0 +1,119 @@
+"""What a gallery keeps of a run's encounters, read in one pass over the photos."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import pyarrow as pa
+
+from pusa import photos, records
+from pusa.fisher.codebook import Codebook
+from pusa.gallery import geometry, verify
+from pusa.gallery.crops import patches_of
+from pusa.gallery.geometry import Features
+from pusa.gallery.verify import VerifyConfig
+from pusa.records import Run
+
+THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
+BATCH = 256  # encounters at once: 130 MB
+COLUMNS = {  # of a gallery's encounters, that the photos tell
+    "place": pa.string(),
+    "taken_from": pa.timestamp("ms"),
+    "taken_to": pa.timestamp("ms"),
+    "side": pa.string(),
+    "thumbnail": pa.binary(),
+}
+NESTED = ("instance_id", "side", "crop", "crop_box", "mask", "patch_boxes", "embeddings")
+
+
+@dataclass
+class Encounter:
+    """An encounter, as far as its photos have been read: `missing` are the instances that have not."""
+
+    missing: set[str]
+    chosen: set[str]  # instances whose points are kept
+    place: str | None = None
+    taken_from: dt.datetime | None = None
+    taken_to: dt.datetime | None = None
+    sides: Counter[str] = field(default_factory=Counter)
+    patches: int = -1  # of the instance that is its picture
+    picture: bytes = b""
+    crops: dict[str, Features] = field(default_factory=dict)
+
+    def add(self, instance: dict[str, Any], time: dt.datetime | None, place: str | None) -> None:
+        self.missing.discard(instance["instance_id"])
+        self.place = self.place or place
+        if time:
+            self.taken_from = min(self.taken_from or time, time)
+            self.taken_to = max(self.taken_to or time, time)
+        self.sides[instance["side"]] += 1
+        if (patches := len(instance["patch_boxes"] or [])) > self.patches:
+            self.patches, self.picture = patches, instance["crop"]
+
+    @property
+    def side(self) -> str | None:
+        return min(self.sides, key=lambda s: (-self.sides[s], s)) if self.sides else None
+
+    @property
+    def thumbnail(self) -> bytes | None:
+        return _thumbnail(self.picture) if self.picture else None
+
+
+def of_run(
+    run: Run, codebook: Codebook, config: VerifyConfig, names: Mapping[str, str] | None
+) -> Iterator[tuple[pa.Table, dict[str, Encounter]]]:
+    """The encounters of `names`, or all, batch by batch: their rows (encounter_id, sequence_id, n_patches, fisher), and
+    what the photos tell, by encounter_id. Photos lie about in the order of the encounters, so few are in memory."""
+    rows = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
+    encounters = {
+        e: Encounter(set(ids), set(verify.spread(ids, config.crops)))
+        for e, ids in zip(*rows.values(), strict=True)
+        if names is None or e in names
+    }
+    with ThreadPoolExecutor() as pool:
+        reading = _read(run, codebook, config, encounters, pool)
+        for batch in run.batches("encounters", ["encounter_id", "sequence_id", "n_patches", "fisher"], rows=BATCH):
+            batch = batch.filter(pa.array([e in encounters for e in batch["encounter_id"].to_pylist()], pa.bool_()))
+            ids = batch["encounter_id"].to_pylist()
+            while any(encounters[e].missing for e in ids) and next(reading, None):
+                pass
+            if ids:
+                yield batch, {e: encounters.pop(e) for e in ids}
+
+
+def _read(
+    run: Run, codebook: Codebook, config: VerifyConfig, encounters: Mapping[str, Encounter], pool: ThreadPoolExecutor
+) -> Iterator[bool]:
+    """Fills in encounters, some photos a turn."""
+    owner = {i: encounter for encounter in encounters.values() for i in encounter.missing}
+    places = dict(zip(*run.read("deployments", ["deployment_id", "place"]).to_pydict().values(), strict=True))
+    columns = ["taken_at", "deployment_id", *(f"instances.list.element.{name}" for name in NESTED)]
+    for batch in run.batches("photos", columns):
+        chosen = []
+        about = zip(batch["taken_at"].to_pylist(), batch["deployment_id"].to_pylist(), strict=True)
+        for (time, deployment), nested in zip(about, records.instances(batch), strict=True):
+            for instance in nested:
+                if (encounter := owner.pop(instance["instance_id"], None)) is None:
+                    continue
+                encounter.add(instance, time, places.get(deployment))
+                if instance["instance_id"] in encounter.chosen:
+                    patches = patches_of(instance["patch_boxes"], instance["embeddings"], codebook)
+                    chosen.append((encounter, instance, patches))
+        # OpenCV works outside Python's lock.
+        made = pool.map(lambda c: geometry.features(c[1], config.geometry, c[2]), chosen)
+        for (encounter, instance, _), found in zip(chosen, made, strict=True):
+            encounter.crops[instance["instance_id"]] = found
+        yield True
+
+
+def _thumbnail(crop: bytes) -> bytes:
+    rgb = photos.decode_jpeg(crop)
+    scale = min(1.0, THUMBNAIL / max(rgb.shape[:2]))
+    size = max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale))
+    return photos.encode_jpeg(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), 85)
