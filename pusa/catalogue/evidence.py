@@ -87,7 +87,7 @@ class Evidence:
         """Moves the odds of all pairs by what is likeliest after the answers so far, if most come out otherwise than
         expected: odds that were fitted elsewhere may be too low or too high here. Returns whether they moved by more
         than LEAST."""
-        asked = [(a, b, sum(g)) for (a, b), g in self.answers.items() if b in self.odds[a] and sum(g)]
+        asked = [(a, b, said) for a, b in self.answers if (said := self._said(a, b))]
         measured = np.array([self.odds[a][b] - said - self.shift for a, b, said in asked])
         sign = np.sign([said for *_, said in asked])
         loss = np.logaddexp(0, -sign * (measured + SHIFTS[:, None])).sum(axis=1) + SHIFTS**2 / 2
