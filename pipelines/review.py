@@ -41,6 +41,8 @@ def begin(found: Encounters, pairs: Pairs, calibration: PairCalibration, config:
     for first, second, look in found.known.looks:
         if first in place and second in place:
             evidence.answer(place[first], place[second], config.weight(said[look]))
+    if config.learn:
+        evidence.learn()
     clusters = Clusters(evidence)
     clusters.agglomerate()
     return Review(clusters, config)

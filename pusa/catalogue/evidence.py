@@ -18,6 +18,8 @@ import numpy as np
 Pair = tuple[int, int]  # of encounters, the smaller number first
 FLANKS = ("left", "right")
 NEAR = -4.0  # log odds from which on a pair is a reason to consider a change
+LEAST = 0.2  # by which odds have to be off to be moved
+SHIFTS = np.linspace(-3, 3, 121)  # by which they may be, of a standard normal distribution beforehand
 CERTAIN = 1000.0  # weight of what is one animal for certain
 
 
@@ -49,7 +51,7 @@ class Evidence:
         apart: Iterable[Pair] = (),
         names: Sequence[str | None] | None = None,
     ) -> None:
-        self.size = size
+        self.size, self.shift = size, 0.0
         self.flanks = np.ones((size, 2), bool) if flanks is None else flanks
         self.names = [None] * size if names is None else list(names)
         self._named = any(name is not None for name in self.names)
@@ -71,8 +73,33 @@ class Evidence:
         given = self.answers.setdefault(pair(a, b), [])
         measured = self.odds[a].get(b, 0.0) - sum(given)
         given.append(weight)
-        said = sum(given)
+        self._count(a, b, measured)
+
+    def _said(self, a: int, b: int) -> float:
+        given: list[float] = self.answers.get(pair(a, b), [])
+        return sum(given)
+
+    def _count(self, a: int, b: int, measured: float) -> None:
+        said = self._said(a, b)
         self._set(a, b, measured + said, max(measured + max(said, 0.0), 0.0) + min(said, 0.0))
+
+    def learn(self) -> bool:
+        """Moves the odds of all pairs by what is likeliest after the answers so far, if most come out otherwise than
+        expected: odds that were fitted elsewhere may be too low or too high here. Returns whether they moved by more
+        than LEAST."""
+        asked = [(a, b, said) for a, b in self.answers if (said := self._said(a, b))]
+        measured = np.array([self.odds[a][b] - said - self.shift for a, b, said in asked])
+        sign = np.sign([said for *_, said in asked])
+        loss = np.logaddexp(0, -sign * (measured + SHIFTS[:, None])).sum(axis=1) + SHIFTS**2 / 2
+        more = float(SHIFTS[loss.argmin()]) - self.shift
+        if abs(more) <= LEAST:
+            return False
+        self.shift += more
+        for a, odds in enumerate(self.odds):
+            for b, w in list(odds.items()):
+                if a < b and w < CERTAIN / 2:
+                    self._count(a, b, w - self._said(a, b) + more)
+        return True
 
     def join(self, a: int, b: int) -> None:
         """Makes a pair one animal for certain."""

@@ -33,6 +33,7 @@ class ReviewConfig(Config):
 
     reviewer_error: float = Field(default=0.02, gt=0, lt=0.5)  # share of answers that are expected to be wrong
     margin: float = Field(default=2.0, ge=0)  # that every change has to lose; exp(-margin) are its odds
+    learn: bool = True  # whether answers move the odds of all pairs
     looks: int = Field(default=3, gt=0)  # questions about one change at most, "cannot say" among them
 
     def weight(self, answer: Answer) -> float:
@@ -84,6 +85,9 @@ class Review:
     def answer(self, asked: Pair, answer: Answer) -> None:
         """Takes an answer to any pair, and improves the clusters around it."""
         self.clusters.evidence.answer(*asked, self.config.weight(answer))
+        if self.config.learn and self.clusters.evidence.learn():
+            self._refresh(self.clusters.search(list(self.clusters.members)) | self.clusters.members.keys())
+            return
         around = {self.clusters.label[i] for i in asked}
         self._refresh(self.clusters.search(self.clusters.around(around)))
 

@@ -29,7 +29,7 @@ def review(size, weights, sides=None, apart=(), cost=COST, **settings) -> Review
     )
     clusters = Clusters(found, cost)
     clusters.agglomerate()
-    return Review(clusters, ReviewConfig(**{"margin": 2.0} | settings))
+    return Review(clusters, ReviewConfig(**{"margin": 2.0, "learn": False} | settings))
 
 
 def groups(asking: Review) -> set[frozenset[int]]:
@@ -77,6 +77,19 @@ def test_the_second_look_is_at_another_pair_where_there_is_one():
     assert asking.question().pair == (0, 2)
     asking.answer((0, 2), "same")
     assert asking.question().pair == (1, 2)
+
+
+def test_answers_move_the_odds_of_all_pairs():
+    """Six pairs with odds of -1 are one animal, though a quarter was expected: the seventh is joined unasked."""
+    weights = {(2 * k, 2 * k + 1): -1.0 - k / 100 for k in range(7)}
+    asking = review(14, weights, cost=0.01, learn=True)
+    for _ in range(6):
+        asking.answer(asking.question().pair, "same")
+    assert asking.clusters.evidence.shift > 1.1
+    assert len(groups(asking)) == 7
+    for k in range(7):
+        asking.answer((2 * k, 2 * k + 1), "different")
+    assert asking.clusters.evidence.shift < 1.1
 
 
 def test_a_pair_that_was_never_compared_is_no_even_chance():
