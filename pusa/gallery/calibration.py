@@ -8,8 +8,8 @@ and the probabilities are their softmax, so that they add up to 1 and more indiv
 compare an individual with the query's other ones, since votes and distances depend on who else is in the gallery:
 `lead` is the square of the logarithm of (1 + its score) / (1 + their mean score), 0 where its score is less than
 theirs; `nearness` is log(1 + z), where the distance lies z standard deviations below the mean of theirs. The square,
-since a hundred times the evidence of the others says more than twice what ten times says. Fitted on encounters whose animal is known, each asked twice: with
-its individual in the gallery, and without it.
+since a hundred times the evidence of the others says more than twice what ten times says. Fitted on encounters whose
+animal is known, each asked twice: with its individual in the gallery, and without it.
 """
 
 from __future__ import annotations
