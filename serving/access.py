@@ -42,6 +42,7 @@ class Who:
     name: str
     role: Role
     csrf: str = ""
+    leaves: bool = False  # has a session to end
 
     def may(self, role: Role) -> bool:
         return ROLES.index(self.role) >= ROLES.index(role)
@@ -102,7 +103,7 @@ class Keys:
         sql = ("SELECT s.name, s.csrf, k.role FROM sessions s JOIN keys k ON k.name = s.name"
                " WHERE s.digest=? AND s.expires > ? AND k.revoked IS NULL")  # fmt: skip
         found = self.database.rows(sql, _digest(secret), time.time())
-        return Who(found[0]["name"], found[0]["role"], found[0]["csrf"]) if found else None
+        return Who(found[0]["name"], found[0]["role"], found[0]["csrf"], True) if found else None
 
 
 class Guard:

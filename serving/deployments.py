@@ -7,6 +7,7 @@ time are answered together (dynamic batching); each stage still works photo by p
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from ray.serve import Application
 from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
+from pusa.config import load_config
 from pusa.gallery.identifier import Pair
 from pusa.gallery.journal import Key
 from serving.app import create_app
@@ -81,6 +83,14 @@ class Web:
         return create_app(self.config, self.stages)
 
 
-def build(config: ServingConfig) -> Application:
-    """The application; `import_path` of serving/config.yaml. Serve checks its `args` by the class of `config`."""
-    return Web.bind(config, Detector.bind(config), Describer.bind(config), Identifier.bind(config))  # type: ignore[attr-defined]
+def build(args: dict[str, Any]) -> Application:
+    """The application; `import_path` of serving/config.yaml, of its `args`. Raises UserError where they do not fit."""
+    return application(load_config(ServingConfig, overrides=args))
+
+
+def application(config: ServingConfig, options: Sequence[dict[str, Any]] = ()) -> Application:
+    """The same with `options` of deployments by `name`, as a file would have them."""
+    more = {o["name"]: {k: v for k, v in o.items() if k != "name"} for o in options}
+    every: list[Any] = [Detector, Describer, Identifier, Web]
+    detector, describer, identifier, web = (d.options(**more.get(d.name, {})) for d in every)
+    return web.bind(config, detector.bind(config), describer.bind(config), identifier.bind(config))

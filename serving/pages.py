@@ -65,15 +65,31 @@ async def encounter(request: Request, token: str, decided: str = "") -> Response
     contents = await asyncio.to_thread(here.shelf.contents)
     entry = contents.entry(token)
     crops = await asyncio.to_thread(here.album.crops, entry.key)
-    candidates = await here.desk.candidates(entry.key, contents.version)
+    candidates, stale = here.desk.kept(entry.key, contents.version)
+    if candidates is None:
+        candidates, stale = await here.desk.candidates(entry.key, contents.version), False
     order = [w.entry.token for w in here.desk.queue(contents)]
     return page(
-        request, "encounter.html", who, entry=entry, crops=crops, candidates=candidates, shares=_shares(candidates),
-        out=contents.catalogue.crops.get(entry.key, set()), suggested=suggested(contents),
-        decided=_decision(contents, decided), position=order.index(token) + 1 if token in order else None,
+        request, "encounter.html", who, entry=entry, crops=crops, candidates=candidates, stale=stale,
+        shares=_shares(candidates), out=contents.catalogue.crops.get(entry.key, set()),
+        suggested=suggested(contents), decided=_decision(contents, decided),
+        position=order.index(token) + 1 if token in order else None,
         total=len(order), previous=_before(order, token), last=last_of(contents, who.name),
         history=[d for d in contents.decisions if entry.key in d.encounters],
     )  # fmt: skip
+
+
+@router.get("/review/{token}/fresh")
+async def fresh(request: Request, token: str) -> Response:
+    """A part of the page: compares anew where the gallery has changed, and says so if that changes the answer. It does
+    not change the page by itself: somebody's finger may be on a key."""
+    who, here = reader(request), _here(request)
+    contents = await asyncio.to_thread(here.shelf.contents)
+    entry = contents.entry(token)
+    before, _ = here.desk.kept(entry.key, contents.version)
+    now = await here.desk.candidates(entry.key, contents.version)
+    same = before is not None and [c["individual"] for c in before] == [c["individual"] for c in now]
+    return page(request, "fresh.html", who, changed=not same, entry=entry)
 
 
 @router.get("/review/{token}/match/{rank}")
@@ -82,7 +98,7 @@ async def match(request: Request, token: str, rank: int) -> Response:
     who, here = reader(request), _here(request)
     contents = await asyncio.to_thread(here.shelf.contents)
     entry = contents.entry(token)
-    found = [c for c in await here.desk.candidates(entry.key, contents.version) if c["rank"] == rank]
+    found = [c for c in here.desk.kept(entry.key, contents.version)[0] or [] if c["rank"] == rank]
     if not found:
         raise Problem(404, "No such candidate")
     pair = await here.desk.pair(entry.key, (found[0]["run"], found[0]["nearest"]))

@@ -66,11 +66,17 @@ class Desk:
             order = order[tokens.index(token) + 1 :] + order[: tokens.index(token)]
         return order[0] if order else None
 
+    def kept(self, key: Key, version: str) -> tuple[list[Candidate] | None, bool]:
+        """What was last found about an encounter, None where it was not asked about; and whether that is from another
+        version of the gallery."""
+        kept = self.database.answers().get(key)
+        return (kept[1], kept[0] != version) if kept else (None, True)
+
     async def candidates(self, key: Key, version: str) -> list[Candidate]:
         """The candidates of an enrolled encounter in the gallery as it is now; empty where it cannot be compared."""
-        kept = self.database.answers().get(key)
-        if kept is not None and kept[0] == version:
-            return kept[1]
+        kept, stale = self.kept(key, version)
+        if kept is not None and not stale:
+            return kept
         query = await asyncio.to_thread(self.shelf.query, key)
         if query is None:
             return []

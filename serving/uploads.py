@@ -5,10 +5,13 @@ Nothing of a request becomes a path of this machine: a photo lies under a number
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import lzma
 import stat
 import unicodedata
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +53,8 @@ def receive(uploads: Iterable[UploadFile], folder: Path, limits: Limits) -> tupl
         if len(received) == limits.photos:
             raise Problem(413, "Too many photos", f"More than {limits.photos} photos. Send them in several requests.")
         most = min(limits.photo_mb << 20, left)
-        size, digest = _write(file, folder / f"{len(received):06d}", most, name, limits)
+        with _damage(name) if isinstance(file, zipfile.ZipExtFile) else contextlib.nullcontext():
+            size, digest = _write(file, folder / f"{len(received):06d}", most, name, limits)
         left -= size
         received.append(Received(_unique(name, taken), folder / f"{len(received):06d}", size, digest))
     if not received:
@@ -74,30 +78,31 @@ def _files(uploads: Iterable[UploadFile], limits: Limits, others: list[str]) -> 
 
 def _of_zip(file: IO[bytes], zip_name: str, limits: Limits, others: list[str]) -> Iterator[tuple[str, IO[bytes]]]:
     refuse = f"The ZIP {zip_name} is refused"
+    with _damage(zip_name), zipfile.ZipFile(file) as z:
+        members = z.infolist()
+        if len(members) > 10 * limits.photos:
+            raise Problem(413, "Too many files", f"{refuse}: it has {len(members)} files.")
+        for member in members:
+            _check(member, refuse)
+        for member in members:
+            name = clean(member.filename)
+            if member.is_dir() or _hidden(name):
+                continue
+            if not _is_photo(name):
+                others.append(name)
+                continue
+            with z.open(member) as content:
+                yield name, content
+
+
+@contextlib.contextmanager
+def _damage(name: str) -> Iterator[None]:
+    """What zipfile and its decompressors raise for damaged files becomes a Problem."""
     try:
-        with zipfile.ZipFile(file) as z:
-            members = z.infolist()
-            if len(members) > 10 * limits.photos:
-                raise Problem(413, "Too many files", f"{refuse}: it has {len(members)} files.")
-            for member in members:
-                _check(member, refuse)
-            for member in members:
-                name = clean(member.filename)
-                if member.is_dir() or _hidden(name):
-                    continue
-                if not _is_photo(name):
-                    others.append(name)
-                    continue
-                with z.open(member) as content:
-                    yield name, content
-    except (zipfile.BadZipFile, EOFError, zipfile.LargeZipFile, NotImplementedError, ValueError) as e:
-        raise Problem(422, "Damaged ZIP", f"{refuse}: {e}.") from e
-    except RuntimeError as e:  # what zipfile raises for an encrypted member
-        raise Problem(422, "Encrypted ZIP", f"{refuse}: {e}.") from e
-    except Exception as e:
-        if isinstance(e, Problem) or type(e).__module__ not in ("zlib", "lzma", "builtins", "_lzma"):
-            raise
-        raise Problem(422, "Damaged ZIP", f"{refuse}: {e}.") from e
+        yield
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError,
+            RuntimeError, ValueError, OSError) as e:  # fmt: skip
+        raise Problem(422, "Damaged ZIP", f"{name} is refused: it cannot be read ({e}).") from e
 
 
 def _check(member: zipfile.ZipInfo, refuse: str) -> None:
