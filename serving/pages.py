@@ -38,15 +38,17 @@ def start(request: Request) -> Response:
 
 
 @router.get("/review")
-def queue(request: Request, offset: int = 0) -> Response:
+def queue(request: Request, offset: int = 0, decided: str = "") -> Response:
     """Undecided encounters, the most informative first."""
     who, here = reader(request), _here(request)
-    waiting = here.desk.queue(here.shelf.contents())
+    contents = here.shelf.contents()
+    waiting = here.desk.queue(contents)
     offset = max(0, min(offset, len(waiting)))
     part = waiting[offset : offset + LISTED]
     more = offset + LISTED if offset + LISTED < len(waiting) else None
     name = "queue_items.html" if "hx-request" in request.headers else "queue.html"
-    return page(request, name, who, items=part, more=more, total=len(waiting))
+    return page(request, name, who, items=part, more=more, total=len(waiting),
+                decided=_decision(contents, decided))  # fmt: skip
 
 
 @router.get("/review/next")
