@@ -26,7 +26,7 @@ from serving.uploads import clean, receive
 
 problems: dict[int | str, dict[str, Any]] = {
     code: {"model": ProblemDetails, "description": what}
-    for code, what in {401: "No key, or one that does not hold", 403: "Not allowed", 404: "There is no such thing",
+    for code, what in {400: "Cannot be read", 401: "No key", 403: "Not allowed", 404: "There is no such thing",
                        409: "Not done: it would have no effect", 413: "Too large", 422: "Not understood",
                        503: "Too much to do; see Retry-After"}.items()
 }  # fmt: skip
@@ -303,7 +303,11 @@ def decided(contents: Contents, d: Decision) -> answers.Decided:
     )  # fmt: skip
 
 
-@router.get("/exports/{name}", tags=["catalogue"], response_class=Response)
+class Csv(StreamingResponse):
+    media_type = "text/csv"
+
+
+@router.get("/exports/{name}", tags=["catalogue"], response_class=Csv)
 def export(here: Here, who: Reader, name: str) -> Response:
     """A file of what was decided: identities.csv."""
     if name not in EXPORTS:

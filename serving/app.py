@@ -74,6 +74,7 @@ def create_app(config: ServingConfig, stages: Stages) -> ASGIApp:
             version = await stages.version()
         return JSONResponse({"status": "ready", "gallery_version": version})
 
+    problems.describe(app)
     return Shield(app, config.limits)
 
 

@@ -17,6 +17,16 @@ from serving.state import State
 
 router = APIRouter(prefix="/v1", responses=problems, dependencies=[Depends(bearer)])
 PRIVATE = {"cache-control": "private, max-age=3600"}
+
+
+class Jpeg(Response):
+    media_type = "image/jpeg"
+
+
+class Png(Response):
+    media_type = "image/png"
+
+
 Number = Annotated[int, Path(ge=0, le=1_000_000)]
 
 
@@ -33,28 +43,28 @@ def _crop(here: State, token: str, number: Number) -> Crop:
     return crops[number]
 
 
-@router.get("/encounters/{token}/crops/{number}", tags=["pictures"], response_class=Response)
+@router.get("/encounters/{token}/crops/{number}", tags=["pictures"], response_class=Jpeg)
 def crop(here: Here, who: Reader, token: Token, number: Number) -> Response:
     """A picture of an encounter, JPEG."""
-    return Response(_crop(here, token, number).picture, media_type="image/jpeg", headers=PRIVATE)
+    return Jpeg(_crop(here, token, number).picture, headers=PRIVATE)
 
 
-@router.get("/encounters/{token}/crops/{number}/pattern", tags=["pictures"], response_class=Response)
+@router.get("/encounters/{token}/crops/{number}/pattern", tags=["pictures"], response_class=Png)
 def pattern(here: Here, who: Reader, token: Token, number: Number) -> Response:
     """The pattern in it, PNG: rings white where they are compared, grey where dropped."""
     found = _crop(here, token, number).pattern()
     if found is None:
         raise Problem(404, "No pattern", "None was found in this picture.")
-    return Response(found, media_type="image/png", headers=PRIVATE)
+    return Png(found, headers=PRIVATE)
 
 
-@router.get("/encounters/{token}/thumbnail", tags=["pictures"], response_class=Response)
+@router.get("/encounters/{token}/thumbnail", tags=["pictures"], response_class=Jpeg)
 def thumbnail(here: Here, who: Reader, token: Token) -> Response:
     """A small picture of an encounter, JPEG."""
     return _jpeg(here.shelf.thumbnail(here.shelf.contents().entry(token).key))
 
 
-@router.get("/individuals/{token}/picture", tags=["pictures"], response_class=Response)
+@router.get("/individuals/{token}/picture", tags=["pictures"], response_class=Jpeg)
 def picture(here: Here, who: Reader, token: Token) -> Response:
     """A small picture of an individual, JPEG: from its encounter with the most patches."""
     contents = here.shelf.contents()
@@ -62,7 +72,7 @@ def picture(here: Here, who: Reader, token: Token) -> Response:
     return _jpeg(here.shelf.thumbnail(best.key))
 
 
-@router.get("/encounters/{token}/match/{rank}", tags=["pictures"], response_class=Response)
+@router.get("/encounters/{token}/match/{rank}", tags=["pictures"], response_class=Jpeg)
 async def match(here: Here, who: Reader, token: Token, rank: Number) -> Response:
     """What matches between an encounter and one of its candidates: two crops, a line for each pair of points, JPEG."""
     key = await asyncio.to_thread(key_of, here, token)
@@ -73,10 +83,10 @@ async def match(here: Here, who: Reader, token: Token, rank: Number) -> Response
     pair = await here.pair(key, (chosen[0]["run"], chosen[0]["nearest"]))
     if pair is None:
         raise Problem(404, "No matching points", "No points of the two match: the order is by distance alone.")
-    return Response(await asyncio.to_thread(match_jpeg, pair), media_type="image/jpeg", headers=PRIVATE)
+    return Jpeg(await asyncio.to_thread(match_jpeg, pair), headers=PRIVATE)
 
 
 def _jpeg(content: bytes | None) -> Response:
     if content is None:
         raise Problem(404, "No picture")
-    return Response(content, media_type="image/jpeg", headers=PRIVATE)
+    return Jpeg(content, headers=PRIVATE)

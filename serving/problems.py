@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +28,22 @@ class Problem(Exception):
 def answer(problem: Problem, **more: object) -> Response:
     content = {"type": "about:blank", "title": problem.title, "status": problem.status, "detail": problem.detail}
     return JSONResponse(content | more, problem.status, problem.headers, "application/problem+json")
+
+
+def describe(app: FastAPI) -> None:
+    """Says in the API's description that refusals are problems: FastAPI would call them application/json."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            for path in plain()["paths"].values():
+                for operation in path.values():
+                    for code, response in operation["responses"].items():
+                        if code >= "400" and (content := response.get("content")):
+                            response["content"] = {"application/problem+json": next(iter(content.values()))}
+        return plain()
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def register(app: FastAPI) -> None:
