@@ -34,6 +34,7 @@ router = APIRouter(prefix="/v1", responses=problems, dependencies=[Depends(beare
 
 Reader = Annotated[Who, Depends(needs("reader"))]
 Reviewer = Annotated[Who, Depends(needs("reviewer"))]
+Admin = Annotated[Who, Depends(needs("admin"))]
 Here = Annotated[State, Depends(state_of)]
 Idempotency = Annotated[
     str | None,
@@ -118,6 +119,18 @@ def jobs(here: Here, who: Reader) -> list[answers.Job]:
 def job(here: Here, who: Reader, job_id: Token) -> answers.Job:
     """How far a job is, and its result when it is done."""
     return job_answer(here, job_of(here, job_id), True)
+
+
+@router.delete("/jobs/{job_id}", status_code=204, tags=["identify"])
+def remove(here: Here, who: Admin, job_id: Token) -> None:
+    """Removes a finished job with its photos; not one whose encounters are in the gallery, which shows its pictures."""
+    job = job_of(here, job_id)
+    run = here.jobs.run_of(job_id).key
+    if any(e.key[0] == run for e in here.shelf.contents().entries.values()):
+        raise Problem(409, "Not removed", "Its encounters are in the gallery, which shows its pictures.")
+    if not here.database.remove_job(job.job_id):
+        raise Problem(409, "Not removed", f"It is {job.state}. Only a finished job can be removed.")
+    here.jobs.discard(job_id)
 
 
 def job_of(here: State, job_id: str) -> database.Job:

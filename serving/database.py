@@ -169,6 +169,10 @@ class Database:
                 ("failed" if error else "done", error, time.time(), job_id, owner),
             )
 
+    def remove_job(self, job_id: str) -> bool:
+        """Forgets a job that is finished; whether there was one."""
+        return self.write("DELETE FROM jobs WHERE job_id=? AND state IN ('done', 'failed')", job_id) == 1
+
     def encounter(self, token: str) -> Key | None:
         """The key of an encounter of a job."""
         found = self.rows("SELECT run, encounter_id FROM encounters WHERE token=?", token)
@@ -179,6 +183,11 @@ class Database:
     def keep_answer(self, key: Key, version: str, answer: Any) -> None:
         sql = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)"
         self.write(sql, *key, version, json.dumps(answer))
+
+    def answer(self, key: Key) -> tuple[str, Any] | None:
+        """The last answer about an encounter, and the version of the gallery that gave it."""
+        rows = self.rows("SELECT version, answer FROM answers WHERE run=? AND encounter_id=?", *key)
+        return (rows[0]["version"], json.loads(rows[0]["answer"])) if rows else None
 
     def answers(self) -> dict[Key, tuple[str, Any]]:
         """The last answer about each encounter, and the version of the gallery that gave it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from serving.album import matched
 from serving.problems import Problem
 from serving.render import page, posted, reader, to
 from serving.shelf import Contents, Entry, name_token
@@ -89,6 +90,21 @@ def consider(request: Request, token: str, into: str = "") -> Response:
     if stays is None or stays == gone:
         raise Problem(422, "Merge with whom?", f"There is no other individual {into!r}. Choose one from the list.")
     return page(request, "merge.html", who, gone=gone, stays=stays, token=token)
+
+
+@router.get("/individuals/{token}/merge/match")
+async def match(request: Request, token: str, into: str = "") -> Response:
+    """A part of the page: the two encounters with the most patches side by side."""
+    who, here = reader(request, "reviewer"), _here(request)
+    contents = await asyncio.to_thread(here.shelf.contents)
+    both = [contents.individuals.get(name, []) for name in (contents.individual(token), into)]
+    if not all(both):
+        raise Problem(404, "No such individual")
+    a, b = (max(seen, key=lambda e: (e.n_patches, e.token)) for seen in both)
+    pair = await here.desk.pair(a.key, b.key)
+    shown = await asyncio.to_thread(matched, pair) if pair else None
+    candidate = {"individual": into, "inliers": pair.match.inliers if pair else 0}
+    return page(request, "match.html", who, match=shown, candidate=candidate)
 
 
 @router.post("/individuals/{token}/merge")

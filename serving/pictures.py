@@ -76,7 +76,7 @@ def picture(here: Here, who: Reader, token: Token) -> Response:
 async def match(here: Here, who: Reader, token: Token, rank: Number) -> Response:
     """What matches between an encounter and one of its candidates: two crops, a line for each pair of points, JPEG."""
     key = await asyncio.to_thread(key_of, here, token)
-    kept = here.database.answers().get(key)
+    kept = here.database.answer(key)
     chosen = [c for c in (kept[1] if kept else []) if c["rank"] == rank]
     if not chosen:
         raise Problem(404, "No such candidate")

@@ -69,7 +69,7 @@ class Desk:
     def kept(self, key: Key, version: str) -> tuple[list[Candidate] | None, bool]:
         """What was last found about an encounter, None where it was not asked about; and whether that is from another
         version of the gallery."""
-        kept = self.database.answers().get(key)
+        kept = self.database.answer(key)
         return (kept[1], kept[0] != version) if kept else (None, True)
 
     async def candidates(self, key: Key, version: str) -> list[Candidate]:
@@ -103,8 +103,8 @@ class Desk:
         """Writes a decision, signed by who asks, with the candidates that they were shown. The same idempotency key
         again gives the decision that was made then. Raises UserError where it would have no effect."""
         keys = tuple(e.key for e in entries)
-        answers = self.database.answers() if keys else {}
-        shown = tuple(c["individual"] for c in answers[keys[0]][1]) if keys and keys[0] in answers else ()
+        kept = self.database.answer(keys[0]) if keys else None
+        shown = tuple(c["individual"] for c in kept[1]) if kept else ()
         name = f"{who.name}\0{idempotency}" if idempotency else uuid.uuid4().hex
         made = Decision(
             kind, keys, by=who.name, shown=shown, weights=self.shelf.gallery.about["codebook"],

@@ -6,6 +6,7 @@ import csv
 import io
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -160,6 +161,14 @@ def test_enroll_puts_names_to_a_finished_job(client):
     assert "no encounter 'upload#9'" in problem(client.post("/v1/enroll", json=asked), 422)
     assert client.post("/v1/enroll", json={"job_id": job["job_id"]}).json()["enrolled"] == 0
     assert "No such job" in problem(client.post("/v1/enroll", json={"job_id": "0" * 20}), 404)
+
+
+def test_jobs_can_be_removed(client, keys, config):
+    job = client.post("/v1/identify", files=photos(1)).json()
+    assert "needs the role admin" in problem(client.delete(job["link"]), 403)
+    assert client.delete(job["link"], headers=keys["admin"]).status_code == 204
+    assert not (Path(config.data) / "jobs" / job["job_id"]).exists()
+    assert "No such job" in problem(client.get(job["link"]), 404)
 
 
 def test_about_the_server(client):
