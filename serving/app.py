@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from pusa import __version__
-from serving import api, pages, pages_entry, pictures, problems
+from serving import api, api_catalogue, pages, pages_entry, pictures, problems
 from serving.access import Guard, Keys
 from serving.album import Album
 from serving.database import Database
@@ -56,6 +56,7 @@ def create_app(config: ServingConfig, stages: Stages) -> ASGIApp:
     problems.register(app)
     pages_entry.register(app)
     app.include_router(api.router)
+    app.include_router(api_catalogue.router)
     app.include_router(pictures.router)
     app.include_router(pages.router, include_in_schema=False)
     app.state.error_page = pages.error_page

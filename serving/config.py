@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from serving.settings import ServingConfig
 for _key, _value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_AUTH_MODE": "disabled"
                      if os.environ.get("RAY_ADDRESS") is None else "token"}.items():  # fmt: skip
     os.environ.setdefault(_key, _value)
+
+# Ray forks before it starts other programs, none of which uses LanceDB.
+warnings.filterwarnings("ignore", message="lancedb fork support")
 
 DEPLOYMENTS = ("Web", "Detector", "Describer", "Identifier")
 IMPORT_PATH = "serving.deployments:build"
@@ -146,7 +151,9 @@ def _gpu(name: str) -> dict[str, Any]:
 
 
 def run(values: dict[str, Any], cpus: int | None, told: Callable[[str], None]) -> None:
-    """Runs the application on this machine, until it is interrupted. `told`: gets its address once it answers."""
+    """Runs the application on this machine, until it is interrupted or told to end. `told`: gets its address once it
+    answers."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # jobs are left to whoever comes next
     with started(values, cpus) as address:
         told(address)
         with contextlib.suppress(KeyboardInterrupt):
@@ -171,6 +178,7 @@ def started(values: dict[str, Any], cpus: int | None = None) -> Any:
         ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR,
                  log_to_driver=False, object_store_memory=OBJECT_STORE_BYTES)  # fmt: skip
     try:
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(http_options=HTTPOptions(**http))
         serve.run(assembled(config, application.get("deployments") or []), name="pusa", route_prefix="/")
         host = http.get("host", "127.0.0.1")

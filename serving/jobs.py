@@ -31,7 +31,7 @@ from pusa.sequences import SequenceConfig, Taken, in_order, sequence_ids
 from serving.database import Database, Job
 from serving.problems import Problem
 from serving.settings import ServingConfig
-from serving.stages import Stages
+from serving.stages import Fatal, Stages
 from serving.uploads import Received
 from serving.workers import Query
 
@@ -216,7 +216,7 @@ class Jobs:
         content = await asyncio.to_thread(file.read_bytes)
         try:
             return await self.stages.describe(await self.stages.detect(row, content))
-        except Problem as e:  # it killed every replica that it came to: the others shall not wait for it
+        except Fatal as e:  # the job's other photos shall not wait for it
             return records.with_columns(row, status=["error"], error=[str(e)])
 
     async def _identify(self, run: Run, encounters: pa.Table, crops: dict[str, Any]) -> str:

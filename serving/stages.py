@@ -16,7 +16,12 @@ from serving.settings import ServingConfig
 from serving.workers import Answer, Describing, Detecting, Encoded, Identifying, Query
 
 T = TypeVar("T")
-TRIES = 4  # of a call whose replica died, or that had no room
+TRIES = 4  # of a call whose replica dies
+PATIENCE = 600.0  # s that a call waits for room
+
+
+class Fatal(Problem):
+    """What was asked kills every replica that it comes to."""
 
 
 class Stages(Protocol):
@@ -64,16 +69,21 @@ class Remote:
         from ray.exceptions import RayActorError, WorkerCrashedError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-        for attempt in range(TRIES):
+        deaths, waited = 0, 0.0
+        while True:
             try:
                 return await call()
-            except (RayActorError, WorkerCrashedError, BackPressureError, DeploymentUnavailableError) as e:
-                if attempt == TRIES - 1:
-                    full = isinstance(e, BackPressureError)
-                    why = "has no room" if full else f"died {TRIES} times at it"
-                    raise Problem(503, "Try again later", f"The {name} {why}.", Retry_After="10") from e
-                await asyncio.sleep(random.uniform(0.5, 1) * 2**attempt)
-        raise AssertionError("unreachable")
+            except (RayActorError, WorkerCrashedError) as e:
+                deaths += 1
+                if deaths == TRIES:
+                    raise Fatal(503, "Cannot be done", f"The {name} died {TRIES} times at it.") from e
+            except (BackPressureError, DeploymentUnavailableError) as e:
+                if waited > PATIENCE:
+                    detail = f"The {name} has had no room for {PATIENCE:g} seconds."
+                    raise Problem(503, "Try again later", detail, Retry_After="30") from e
+            pause = random.uniform(0.5, 1) * min(5.0, 0.5 + waited)
+            waited += pause
+            await asyncio.sleep(pause)
 
 
 class Local:
