@@ -71,8 +71,11 @@ def create_app(config: ServingConfig, stages: Stages) -> ASGIApp:
     @app.get("/readyz", tags=["server"], responses={503: {"model": api.answers.ProblemDetails}})
     async def readyz() -> Response:
         """Whether photos can be identified: the gallery is there, and the networks answer."""
-        async with asyncio.timeout(30):
-            version = await stages.version()
+        try:
+            async with asyncio.timeout(10):
+                version = await stages.version()
+        except TimeoutError as e:
+            raise problems.Problem(503, "Not ready", "The identifier does not answer.", Retry_After="10") from e
         return JSONResponse({"status": "ready", "gallery_version": version})
 
     problems.describe(app)

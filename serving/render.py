@@ -31,7 +31,9 @@ _TEMPLATES = jinja2.Environment(
 )
 _TEMPLATES.globals |= {"name_token": name_token, "span": span, "version": __version__}
 _TEMPLATES.filters |= {
-    "percent": lambda share: f"{100 * share:.0f}\u00a0%" if share >= 0.005 or share == 0 else "<\u00a01\u00a0%",
+    "percent": lambda p: (
+        "<\u00a01\u00a0%" if 0 < p < 0.01 else ">\u00a099\u00a0%" if 0.99 < p < 1 else f"{100 * p:.0f}\u00a0%"
+    ),
     "moment": lambda time: f"{time:%Y-%m-%d, %H:%M}" if time else "no time",
     "clock": lambda seconds: f"{dt.datetime.fromtimestamp(seconds):%Y-%m-%d, %H:%M}",
     "counted": lambda n, one, many=None: f"{n:,} {one if n == 1 else many or one + 's'}",

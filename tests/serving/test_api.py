@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serving.database import LEASE
 from serving.jobs import token_of
 from serving.settings import Limits
 
@@ -74,6 +76,38 @@ def test_a_job_survives_a_restart(config, keys, still):
             time.sleep(0.05)
     assert found["state"] == "done"
     assert len(found["result"]["photos"]) == 3
+
+
+def test_a_job_of_a_process_that_was_killed_is_taken_over(config, keys, still):
+    """It could not leave its jobs to others: they are its own until it has not been seen for a while."""
+    still.gate.clear()
+    with serving(config, still) as address:
+        job = httpx.post(f"{address}/v1/identify?wait=0", files=photos(2), headers=keys["reader"]).json()
+    with sqlite3.connect(Path(config.data) / "server.sqlite") as database:
+        database.execute("UPDATE jobs SET state='running', owner='killed', seen=?", (time.time(),))
+    still.gate.set()
+    with serving(config, still) as address:
+        time.sleep(3)
+        assert httpx.get(address + job["link"], headers=keys["reader"]).json()["state"] == "running"
+        with sqlite3.connect(Path(config.data) / "server.sqlite") as database:
+            database.execute("UPDATE jobs SET seen=?", (time.time() - LEASE - 1,))
+        for _ in range(200):
+            found = httpx.get(address + job["link"], headers=keys["reader"]).json()
+            if found["state"] == "done":
+                break
+            time.sleep(0.05)
+    assert (found["state"], len(found["result"]["photos"])) == ("done", 2)
+
+
+def test_ready_only_with_stages(config, keys, still):
+    async def never() -> str:
+        raise TimeoutError
+
+    still.version = never
+    with serving(config, still) as address:
+        refused = httpx.get(f"{address}/readyz")
+        assert "does not answer" in problem(refused, 503)
+        assert httpx.get(f"{address}/healthz").status_code == 200
 
 
 def test_an_idempotency_key_counts_once(client):
