@@ -25,10 +25,14 @@ from serving.access import Keys, is_loopback
 from serving.database import Database
 from serving.settings import ServingConfig
 
-for _key, _value in {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_AUTH_MODE": "disabled"
-                     if os.environ.get("RAY_ADDRESS") is None else "token"}.items():  # fmt: skip
+# Before Ray is imported. Its own ports can be reached from other machines, whatever address Pusa answers at, and who
+# gets in there may run anything: only with the token that Ray keeps in the user's home.
+for _key, _value in {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_AUTH_MODE": "token",
+}.items():
     os.environ.setdefault(_key, _value)
-
 # Ray forks before it starts other programs, none of which uses LanceDB.
 warnings.filterwarnings("ignore", message="lancedb fork support")
 
