@@ -17,6 +17,7 @@ from serving.state import State
 
 router = APIRouter()
 LISTED = 200  # decisions on a page
+FACES = 120  # individuals at once
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,16 @@ def timeline(entries: list[Entry]) -> tuple[list[Tick], list[Point]]:
 
 
 @router.get("/individuals")
-def individuals(request: Request, find: str = "") -> Response:
+def individuals(request: Request, find: str = "", offset: int = 0) -> Response:
     """All individuals, or those whose name has a text in it."""
     who = reader(request)
     contents = _here(request).shelf.contents()
-    found = {n: e for n, e in contents.individuals.items() if find.casefold() in n.casefold()}
+    names = [n for n in contents.individuals if find.casefold() in n.casefold()]
+    offset = max(0, min(offset, len(names)))
+    found = {n: contents.individuals[n] for n in names[offset : offset + FACES]}
+    more = offset + FACES if offset + FACES < len(names) else None
     name = "individuals_items.html" if "hx-request" in request.headers else "individuals.html"
-    return page(request, name, who, found=found, find=find)
+    return page(request, name, who, found=found, find=find, more=more)
 
 
 @router.get("/individuals/{token}")

@@ -20,6 +20,7 @@ class Limits(Config):
     photo_mb: int = Field(default=200, gt=0)  # of one photo; its pixels: `stages.crops.max_megapixels`
     wait_seconds: float = Field(default=20, ge=0)  # what takes longer is answered 202, with a job to ask for
     job_hours: float = Field(default=24, gt=0)  # after which a job is given up
+    requests: int = Field(default=200, gt=0)  # at once; fewer than Web's max_ongoing_requests, where Serve refuses
     jobs: int = Field(default=64, gt=0)  # not finished at once; more are refused with 503
     photos_at_once: int = Field(default=16, gt=0)  # of all jobs, on their way through the networks
 

@@ -1,4 +1,4 @@
-"""Around the application: how large a request may be and how long it may take to arrive, and headers of safety."""
+"""Around the application: how many requests there may be, how large and how slow one may be, and headers of safety."""
 
 from __future__ import annotations
 
@@ -29,11 +29,22 @@ class Shield:
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.limits = app, limits
+        self.open = 0  # requests that are being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"] == "/healthz":
             await self.app(scope, receive, send)
             return
+        if self.open == self.limits.requests:
+            await answer(Problem(503, "Too much to do", "Send it again later.", Retry_After="5"))(scope, receive, send)
+            return
+        self.open += 1
+        try:
+            await self._guarded(scope, receive, send)
+        finally:
+            self.open -= 1
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         most = self.limits.body_mb << 20
         headers = dict(scope["headers"])
         began, size, started = time.monotonic(), 0, False

@@ -157,6 +157,27 @@ def test_too_much_to_do(config, keys, still):
         still.gate.set()
 
 
+def test_too_many_requests_at_once(config, keys, still):
+    still.gate.clear()
+    small = config.model_copy(update={"limits": Limits(requests=2)})
+    with serving(small, still) as address, httpx.Client(base_url=address, headers=keys["reader"], timeout=60) as client:
+        waiting = [
+            threading.Thread(target=client.post, args=("/v1/identify",), kwargs={"files": photos()}) for _ in "ab"
+        ]
+        for thread in waiting:
+            thread.start()
+        while len(still.calls) < 2:
+            time.sleep(0.01)
+        refused = client.get("/v1/jobs")
+        assert "Too much to do" in problem(refused, 503)
+        assert refused.headers["retry-after"]
+        assert client.get("/healthz").status_code == 200
+        still.gate.set()
+        for thread in waiting:
+            thread.join()
+        assert client.get("/v1/jobs").status_code == 200
+
+
 def test_decisions_and_export(client, gallery):
     made = client.post("/v1/decisions", json={"kind": "new", "encounters": [OPEN], "individual": "Cleo"}).json()
     assert made["by"] == "Mia the reviewer"

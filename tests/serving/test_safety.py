@@ -140,7 +140,7 @@ def test_bodies_have_a_limit(config, keys, still):
 
 
 def test_browsers_are_told_to_be_careful(client):
-    for path in ("/healthz", "/v1/nothing", "/static/style.css", "/login"):
+    for path in ("/readyz", "/v1/nothing", "/static/style.css", "/login"):
         headers = client.get(path).headers
         assert "script-src 'self';" in headers["content-security-policy"]
         assert headers["x-content-type-options"] == "nosniff"
