@@ -28,7 +28,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 
-ALONE = 12  # photos of the one client
+ALONE = 8  # photos of the one client
 ROOT = Path(__file__).resolve().parents[1]
 BARE = """
 import sys, uvicorn, pyarrow as pa
@@ -63,7 +63,7 @@ def server(command: list[str], address: str, path: str) -> Iterator[subprocess.P
     try:
         for _ in range(600):
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(address + path, timeout=5).status_code < 500:
+                if httpx.get(address + path, timeout=5).status_code == 200:
                     break
             time.sleep(0.5)
         yield process
