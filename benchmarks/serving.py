@@ -35,7 +35,8 @@ import sys, uvicorn, pyarrow as pa
 from fastapi import FastAPI, UploadFile
 from pusa import records
 from serving.settings import ServingConfig
-from serving.workers import Describing, Detecting, Identifying, Query
+from pusa.gallery.index import Query
+from serving.workers import Describing, Detecting, Identifying
 config = ServingConfig(gallery=sys.argv[1], data=sys.argv[2], threads=1)
 detect, describe, identify = Detecting(config), Describing(config), Identifying(config)
 app = FastAPI()
@@ -48,7 +49,7 @@ def answer(photos: list[UploadFile]):
     found = identify.encode(done)
     rows = found.encounters.filter(found.encounters["fisher"].is_valid())
     fisher = rows["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    queries = [Query("r", e, f, n, found.crops[e]) for e, f, n in zip(rows["encounter_id"].to_pylist(),
+    queries = [Query(("r", e), f, n, found.crops[e]) for e, f, n in zip(rows["encounter_id"].to_pylist(),
                fisher.reshape(len(rows), -1), rows["n_patches"].to_pylist())] if len(rows) else []
     return {"candidates": [[{k: c[k] for k in ("individual", "probability")} for c in a.candidates]
                            for a in (identify(queries) if queries else [])]}

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pyarrow as pa
 
 from pusa import exchange, photos, records, storage, truth
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
-from pusa.fisher.codebook import Codebook
-from pusa.gallery import enrolment, geometry, journal, search, sources
+from pusa.gallery import geometry, search
 from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.crops import of_encounters
 from pusa.gallery.enrol import codebook_of

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from pipelines import cluster
 from pipelines.index import IndexConfig, Summary, index
 from pipelines.write import PhotoWriter
-from pusa import __version__, exchange, records, weights
+from pusa import __version__, exchange, records
 from pusa.duplicates import mark_duplicates
 from pusa.encounters import EncounterBuilder, EncounterConfig
 from pusa.errors import UserError

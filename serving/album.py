@@ -14,15 +14,14 @@ import numpy as np
 
 from pusa import records
 from pusa.gallery import geometry
-from pusa.gallery.identifier import Pair
 from pusa.gallery.journal import Key
-from pusa.gallery.lance import conditions
 from pusa.gallery.store import Gallery
 from pusa.photos import decode_jpeg, decode_mask_png, encode_jpeg
 from pusa.records import Run
 from pusa.report import pictures
 from pusa.report.survey import reason_of
 from pusa.segmentation.masks import crop_mask
+from serving.workers import Pair
 
 HELD = 64  # encounters whose pictures are kept in memory, about 1 MB each
 PATTERN = (640, 640)  # px, limits of a pattern's picture
@@ -100,11 +99,8 @@ class Album:
 
     def _kept(self, key: Key) -> list[Crop]:
         """The crops that the gallery keeps: small, without a pattern, and a few only."""
-        (condition,) = conditions([key])
-        columns = ["instance_id", "picture", "corner", "side"]
-        rows = self.gallery.crops.search().where(condition).select(columns).to_arrow().to_pylist()
         found = []
-        for row in sorted(rows, key=lambda r: r["instance_id"]):
+        for row in sorted(self.gallery.crops([key])[0], key=lambda r: r["instance_id"]):
             height, width = decode_jpeg(row["picture"]).shape[:2]
             nothing: dict[str, Any] = {"pattern": None}
             found.append(

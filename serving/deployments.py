@@ -17,12 +17,12 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from pusa.config import load_config
-from pusa.gallery.identifier import Pair
+from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from serving.app import create_app
 from serving.settings import ServingConfig
 from serving.stages import Remote
-from serving.workers import Answer, Describing, Detecting, Encoded, Identifying, Query
+from serving.workers import Answer, Describing, Detecting, Encoded, Identifying, Pair
 
 BATCH: dict[str, Any] = {"max_batch_size": 4, "batch_wait_timeout_s": 0.005}
 

@@ -24,6 +24,7 @@ from pusa import __version__, records
 from pusa.duplicates import mark_duplicates
 from pusa.errors import PhotoError, UserError
 from pusa.gallery.enrol import enroll
+from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from pusa.photos import read_header
 from pusa.records import Run
@@ -33,7 +34,6 @@ from serving.problems import Problem
 from serving.settings import ServingConfig
 from serving.stages import Fatal, Stages
 from serving.uploads import Received
-from serving.workers import Query
 
 logger = logging.getLogger("pusa.serving")
 BEAT = 10.0  # s between two signs of life
@@ -227,11 +227,12 @@ class Jobs:
             return await self.stages.version()
         ids, n = rows["encounter_id"].to_pylist(), rows["n_patches"].to_pylist()
         fisher = rows["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(ids), -1)
-        queries = [Query(run.key, e, f, k, crops[e]) for e, f, k in zip(ids, fisher.astype(np.float16), n, strict=True)]
+        queries = [
+            Query((run.key, e), f, k, crops[e]) for e, f, k in zip(ids, fisher.astype(np.float16), n, strict=True)
+        ]
         answers = await asyncio.gather(*(self.stages.identify(q) for q in queries))
         for query, given in zip(queries, answers, strict=True):
-            key = (run.key, query.encounter_id)
-            self.database.keep_answer(key, given.version, given.candidates)
+            self.database.keep_answer(query.key, given.version, given.candidates)
         found = [{c: row[c] for c in records.CANDIDATES.names} for a in answers for row in a.candidates]
         run.write("candidates", pa.Table.from_pylist(found, schema=records.CANDIDATES), "00000")
         return answers[0].version

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pusa.gallery.identifier import Pair
 from pusa.gallery.journal import Decision, Key, Kind
 from serving.access import Who
 from serving.database import Database
 from serving.problems import Problem
 from serving.shelf import Contents, Entry, Shelf
 from serving.stages import Stages
+from serving.workers import Pair
 
 NAMESPACE = uuid.UUID("6f1a5b0e-5a0e-4a37-9d1d-0b2f5d1c7a11")
 Candidate = dict[str, Any]

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pusa.gallery.geometry import Features
+from pusa.gallery.index import Query
 from pusa.gallery.journal import Catalogue, Decision, Key, catalogue
 from pusa.gallery.lance import conditions
 from pusa.gallery.store import Gallery
 from serving.jobs import token_of
 from serving.problems import Problem
-from serving.workers import Query, version_of
+from serving.workers import version_of
 
 COLUMNS = ("run", "encounter_id", "sequence_id", "place", "taken_from", "taken_to", "side", "n_patches")
 
@@ -109,7 +110,7 @@ class Shelf:
         if not len(row) or row["fisher"][0].as_py() is None:
             return None
         fisher = row["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float16)
-        return Query(*key, fisher, row["n_patches"][0].as_py() or 0, self.crops(key))
+        return Query(key, fisher, row["n_patches"][0].as_py() or 0, self.crops(key))
 
     def crops(self, key: Key) -> list[Features]:
         """Points of an encounter's crops."""

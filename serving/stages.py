@@ -9,11 +9,11 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
-from pusa.gallery.identifier import Pair
+from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from serving.problems import Problem
 from serving.settings import ServingConfig
-from serving.workers import Answer, Describing, Detecting, Encoded, Identifying, Query
+from serving.workers import Answer, Describing, Detecting, Encoded, Identifying, Pair
 
 T = TypeVar("T")
 TRIES = 4  # of a call whose replica dies

@@ -10,7 +10,7 @@ from fastapi import Request
 
 from pusa.fisher.codebook import Codebook
 from pusa.gallery.crops import of_encounters
-from pusa.gallery.identifier import Pair
+from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from pusa.records import Run
 from serving.access import Guard
@@ -21,7 +21,7 @@ from serving.review import Desk
 from serving.settings import ServingConfig
 from serving.shelf import Shelf
 from serving.stages import Stages
-from serving.workers import Query
+from serving.workers import Pair
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class State:
         """An encounter of a job that is not enrolled."""
         codebook = Codebook.load(str(self.config.stages.encounters.codebook))
         found = of_encounters(Run(key[0]), self.config.verification, codebook, {key[1]})
-        return Query(*key, fisher=np.zeros(0, np.float16), n_patches=0, crops=list(found.get(key[1], {}).values()))
+        return Query(key, np.zeros(0, np.float16), crops=list(found.get(key[1], {}).values()))
 
 
 def state_of(request: Request) -> State:

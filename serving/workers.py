@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from pusa import records
 from pusa.encounters import EncounterBuilder
 from pusa.gallery import geometry
 from pusa.gallery.crops import patches_of
-from pusa.gallery.geometry import Features
-from pusa.gallery.identifier import Identifier, Pair
+from pusa.gallery.geometry import Features, Match
+from pusa.gallery.index import Index, Query
 from pusa.gallery.journal import Key
+from pusa.gallery.snapshot import versions
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import spread
 from serving.settings import ServingConfig
@@ -25,14 +24,12 @@ PATIENCE = 2.0  # s that a question waits for what was decided a moment ago; bey
 
 
 @dataclass(frozen=True)
-class Query:
-    """An encounter to be identified: its key, Fisher vector (L,), number of patches, and the points of its crops."""
+class Pair:
+    """The crops of a query and of an individual that match best, and where."""
 
-    run: str
-    encounter_id: str
-    fisher: np.ndarray
-    n_patches: int
-    crops: list[Features]
+    first: Features
+    second: Features
+    match: Match
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,8 @@ class Identifying:
         self.codebook = self.builder.codebook
         self.gallery = Gallery.open(config.gallery, self.codebook)
         self._reading = threading.Lock()
-        self._held: tuple[str, Identifier] | None = None
+        self._asking = threading.Lock()  # an index is not for several threads
+        self._held: tuple[str, Index] | None = None
         self._read()
 
     def encode(self, photos: pa.Table) -> Encoded:
@@ -105,44 +103,38 @@ class Identifying:
         return Encoded(encounters, crops)
 
     def __call__(self, queries: list[Query]) -> list[Answer]:
-        """Who are they? Queries of one run are held against the gallery together."""
-        version, identifier = self.current()
-        answers: dict[Key, Answer] = {}
-        order = sorted(range(len(queries)), key=lambda i: queries[i].run)
-        for run, members in groupby(order, key=lambda i: queries[i].run):
-            places = {queries[i].encounter_id: i for i in members}  # the same one twice is asked once
-            asked = [queries[i] for i in places.values()]
-            ranking = identifier(
-                run,
-                [q.encounter_id for q in asked],
-                np.stack([q.fisher for q in asked]),
-                np.array([q.n_patches for q in asked]),
-                [q.crops for q in asked],
-                self.config.top,
-                self.config.new_share,
-            )
-            rows: dict[str, list[dict[str, Any]]] = {}
-            for row, nearest in zip(ranking.candidates.to_pylist(), ranking.nearest, strict=True):
-                vectors = identifier.vectors
-                more = {"run": vectors.runs[nearest], "nearest": vectors.encounter_ids[nearest]}
-                rows.setdefault(row["encounter_id"], []).append(row | more)
-            answers |= {(run, e): Answer(rows.get(e, []), version) for e in places}
-        return [answers[q.run, q.encounter_id] for q in queries]
+        """Who are they?"""
+        asked = {q.key: q for q in queries}  # the same one twice is asked once
+        version, index = self.current()
+        with self._asking:
+            ranking = index.ask(list(asked.values()), top=self.config.top, new_share=self.config.new_share)
+        rows: dict[Key, list[dict[str, Any]]] = {key: [] for key in asked}
+        keys, last = list(asked), None
+        place = -1
+        for row, nearest in zip(ranking.candidates.to_pylist(), ranking.nearest, strict=True):
+            # Candidates of one query follow one another, from rank 1; two runs may have encounters of one name.
+            if row["rank"] == 1:
+                place = next(i for i in range(place + 1, len(keys)) if keys[i][1] == row["encounter_id"])
+                last = keys[place]
+            run, encounter_id = index.vectors.runs[nearest], index.vectors.encounter_ids[nearest]
+            rows[last].append(row | {"run": run, "nearest": encounter_id})  # type: ignore[index]
+        return [Answer(rows[q.key], version) for q in queries]
 
     def pair(self, query: Query, nearest: Key) -> Pair | None:
         """The best pair of a query's crops and those of an encounter of the gallery; None where no points match."""
-        identifier = self.current()[1]
-        keys = list(zip(identifier.vectors.runs, identifier.vectors.encounter_ids, strict=True))
-        if nearest not in keys or not query.crops:
+        index = self.current()[1]
+        place = index.vectors.places.get(nearest)
+        if place is None or not query.crops or index.verifier is None:
             return None
-        found = identifier.best_pair(query.crops, keys.index(nearest))
+        with self._asking:
+            found = Pair(*index.verifier.best_pair(query.crops, place))
         return found if found.match.inliers else None
 
     def version(self) -> str:
         """The version of the gallery that questions are answered from."""
         return self.current()[0]
 
-    def current(self) -> tuple[str, Identifier]:
+    def current(self) -> tuple[str, Index]:
         """The gallery as it is, or as it was a moment ago; and which of its versions that is."""
         assert self._held is not None
         if self._held[0] != version_of(self.gallery) and not self._reading.locked():
@@ -155,7 +147,7 @@ class Identifying:
         with self._reading:
             version = version_of(self.gallery)  # before it is read: what comes in between is read again
             gallery = Gallery.open(self.config.gallery)  # with a calibration that was fitted meanwhile
-            self._held = version, Identifier(gallery, self.config.verification)
+            self._held = version, Index(gallery, self.config.verification)
 
     def _features(self, instance: dict[str, Any]) -> Features:
         points = patches_of(instance["patch_boxes"], instance["embeddings"], self.codebook)
@@ -164,7 +156,7 @@ class Identifying:
 
 def version_of(gallery: Gallery) -> str:
     """Changes with everything that is enrolled or decided."""
-    return f"{gallery.encounters.version}.{gallery.journal.version}"
+    return ".".join(map(str, versions(gallery)))
 
 
 def _rows(table: pa.Table) -> list[pa.Table]:

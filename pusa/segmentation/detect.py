@@ -52,9 +52,9 @@ def stored_crop(rgb: np.ndarray, crop_box: tuple[int, int, int, int], config: Cr
 class PhotoDetector:
     """Decodes the photos of a table of `records.PHOTOS` and fills digest, status, error and instances.
 
-    `archive` is the folder or URI that the paths are relative to, None where the photos come as bytes. `given` is a file (`exchange.read_instances`) whose
-    instances take the detector's place. A photo that cannot be decoded becomes a row with status "error" and the
-    reason.
+    `archive` is the folder or URI that the paths are relative to, None where the photos come as bytes. `given` is a
+    file (`exchange.read_instances`) whose instances take the detector's place. A photo that cannot be decoded becomes a
+    row with status "error" and the reason.
     """
 
     def __init__(

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pusa.gallery.geometry import Features, Match
-from pusa.gallery.identifier import Pair
 from pusa.gallery.journal import Catalogue
 from pusa.photos import decode_jpeg, encode_jpeg
 from serving.album import matched
@@ -18,6 +17,7 @@ from serving.pages import suggested
 from serving.pages_catalogue import timeline
 from serving.review import Desk, bits
 from serving.shelf import Contents, Entry
+from serving.workers import Pair
 
 from .conftest import Still
 
