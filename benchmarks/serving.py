@@ -3,7 +3,7 @@
     python benchmarks/serving.py ARCHIVE GALLERY [--photos 40] [--soak 0]
 
 ARCHIVE: a folder of photos; GALLERY: one made with the starter weights. Prints p50 and p95 of one client (one photo a
-request), the throughput of 16 clients as a share of `pusa process`'s, and the search alone against 10,000 encounters.
+request) and the throughput of 16 clients as a share of `pusa process`'s. The search alone: benchmarks/search.py.
 --soak MINUTES: load with bad input mixed in; memory of all processes before and after, and wrong answers.
 """
 
@@ -26,7 +26,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import pyarrow as pa
 
 ALONE = 8  # photos of the one client
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,32 +72,31 @@ def server(command: list[str], address: str, path: str) -> Iterator[subprocess.P
         process.wait(60)
 
 
+def ask(address: str, photo: Path) -> None:
+    """One photo, until its answer is there."""
+    files = [("photos", (photo.name, photo.read_bytes()))]
+    answer = httpx.post(f"{address}/v1/identify", files=files, timeout=600)
+    while answer.status_code == 202 or answer.json().get("state") in ("queued", "running"):
+        time.sleep(0.1)
+        answer = httpx.get(address + answer.json()["link"], timeout=60)
+    assert answer.json().get("state", "done") == "done", answer.text
+
+
 def one_client(address: str, photos: list[Path]) -> list[float]:
     """Seconds of each request of one photo, after two that warm up."""
     seconds = []
-    with httpx.Client(base_url=address, timeout=300) as client:
-        for photo in [*photos[:2], *photos]:
-            start = time.perf_counter()
-            answer = client.post("/v1/identify", files=[("photos", (photo.name, photo.read_bytes()))])
-            assert answer.status_code == 200, answer.text
-            seconds.append(time.perf_counter() - start)
+    for photo in [*photos[:2], *photos]:
+        start = time.perf_counter()
+        ask(address, photo)
+        seconds.append(time.perf_counter() - start)
     return seconds[2:]
 
 
 def many_clients(address: str, photos: list[Path], clients: int = 16) -> float:
     """Photos a second."""
-
-    def ask(photo: Path) -> None:
-        files = [("photos", (photo.name, photo.read_bytes()))]
-        answer = httpx.post(f"{address}/v1/identify?wait=600", files=files, timeout=600)
-        while answer.status_code == 202 or answer.json()["state"] in ("queued", "running"):
-            time.sleep(0.2)
-            answer = httpx.get(address + answer.json()["link"], timeout=60)
-        assert answer.json()["state"] == "done", answer.text
-
     start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(ask, photos))
+        list(pool.map(lambda photo: ask(address, photo), photos))
     return len(photos) / (time.perf_counter() - start)
 
 
@@ -129,26 +127,6 @@ def batch(photos: list[Path], gallery: str, folder: Path) -> float:
     start = time.perf_counter()
     identify(Run(out), gallery, 5, VerifyConfig())
     return 1 / ((ended - began) / (last - first) + (time.perf_counter() - start) / len(photos))
-
-
-def search_alone(encounters: int = 10_000) -> tuple[float, float]:
-    """Milliseconds of one search of Fisher vectors, best of 5: on the clock, and of CPU time."""
-    from pusa.gallery.search import Vectors, compare
-
-    rng = np.random.default_rng(0)
-    length = 65536
-    fisher = np.empty((encounters, length), np.float16)
-    for start in range(0, encounters, 500):
-        fisher[start : start + 500] = rng.standard_normal((500, length), np.float32)
-    names = [f"S{i % 2000}" for i in range(encounters)]
-    vectors = Vectors(["r"] * encounters, [str(i) for i in range(encounters)], names, fisher, pa.table({}))
-    allowed = np.ones((1, encounters), bool)
-    best = []
-    for _ in range(5):
-        start, cpu = time.perf_counter(), time.process_time()
-        compare(fisher[:1], vectors, allowed)
-        best.append((1e3 * (time.perf_counter() - start), 1e3 * (time.process_time() - cpu)))
-    return min(best)
 
 
 def memory(process: subprocess.Popen) -> float:
@@ -208,13 +186,9 @@ def main() -> None:
     parser.add_argument("gallery")
     parser.add_argument("--photos", type=int, default=40)
     parser.add_argument("--soak", type=float, default=0, help="minutes")
-    parser.add_argument("--search", action="store_true", help="only the search")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     warnings.filterwarnings("ignore", message="lancedb fork support")
-    if options.search:
-        print("search alone, 10,000 encounters: {:.0f} ms ({:.0f} ms of CPU)".format(*search_alone()))
-        return
     every = sorted(p for p in options.archive.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     photos = every[:: max(1, len(every) // options.photos)][: options.photos]
     with tempfile.TemporaryDirectory() as root:
