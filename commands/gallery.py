@@ -40,13 +40,14 @@ def enroll(
     """Add encounters to the gallery. An encounter that is there already is replaced."""
     from rich.console import Console
 
-    from pipelines import identify
+    from pipelines.identify import encounter_names
+    from pusa.gallery.enrol import enroll as run_enroll
     from pusa.records import Run
 
     opened = Run(run)
     opened.finished_manifest()
-    names = identify.encounter_names(opened, individuals) if individuals else None
-    counts = identify.enroll(opened, gallery, names, until.date() if until else None)
+    names = encounter_names(opened, individuals) if individuals else None
+    counts = run_enroll(opened, gallery, names, until.date() if until else None)
     console = Console(highlight=False)
     later = f", {counts['after']} left out as later than {until:%Y-%m-%d} or without a time" if until else ""
     kind = "encounters" if names is None else "named encounters"

@@ -17,6 +17,7 @@ import commands.identify
 import commands.index
 import commands.process
 import commands.report
+import commands.serve
 import commands.synth
 import commands.train
 from pusa import __version__
@@ -35,8 +36,10 @@ app.command("process")(commands.process.process)
 app.command("identify")(commands.identify.identify)
 app.command("export")(commands.export.export)
 app.command("report")(commands.report.report)
+app.command("serve")(commands.serve.serve)
 app.add_typer(commands.gallery.app, name="gallery")
 app.add_typer(commands.catalogue.app, name="catalogue")
+app.add_typer(commands.serve.app, name="keys")
 app.add_typer(commands.codebook.app, name="codebook")
 app.add_typer(commands.evaluate.app, name="evaluate")
 app.add_typer(commands.train.app, name="train")

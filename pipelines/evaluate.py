@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.identify import codebook_of
 from pusa import exchange, metrics, partitions, ranking, records, sightings, truth
 from pusa.embedding import evaluate as patch_places
 from pusa.errors import UserError
@@ -20,6 +19,7 @@ from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
 from pusa.gallery.crops import features, of_encounters
+from pusa.gallery.enrol import codebook_of
 from pusa.gallery.search import Comparison, Vectors
 from pusa.gallery.snapshot import Snapshot
 from pusa.gallery.store import Gallery

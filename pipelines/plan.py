@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines import cluster
-from pipelines.process import ProcessConfig, stages_of
+from pipelines.process import ProcessConfig
 from pusa.photos import list_photos
 from pusa.records import Run
 
@@ -15,7 +15,7 @@ def explain(
     run = Run(out)
     listed = len(list_photos(archive).files)
     done = len(run.read("photos", ["photo_id"])) if run.exists() else 0
-    stages = stages_of(archive, config, given)
+    stages = config.stages(archive, given)
     share = cluster.share(len(stages), cpus, gpus)
     takes = f"{share.gpus:g} GPU" if share.gpus else f"{share.cpus:.2g} CPU, {share.threads} thread"
     lines = [

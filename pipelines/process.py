@@ -22,32 +22,21 @@ import pyarrow.compute as pc
 from pipelines import cluster
 from pipelines.index import IndexConfig, Summary, index
 from pipelines.write import PhotoWriter
-from pusa import __version__, exchange, records, weights
-from pusa.config import Config
-from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
+from pusa import __version__, exchange, records
+from pusa.duplicates import mark_duplicates
 from pusa.encounters import EncounterBuilder, EncounterConfig
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
-from pusa.grouping.descriptor import Describer, DescriptorConfig
-from pusa.pattern.extract import PatternConfig, PatternExtractor
-from pusa.pattern.grey import GreyPatches
 from pusa.records import Run
-from pusa.segmentation.detect import CropConfig, PhotoDetector
-from pusa.segmentation.segmenter import SegmentationConfig
+from pusa.stages import StagesConfig
 
 SYSTEMATIC = 200  # photos after which errors are judged: above one half, something is wrong with the archive itself
 
 
-class ProcessConfig(Config):
+class ProcessConfig(StagesConfig):
     """Settings of a run: one part a stage."""
 
     index: IndexConfig = IndexConfig()
-    crops: CropConfig = CropConfig()
-    segmentation: SegmentationConfig = SegmentationConfig()
-    descriptor: DescriptorConfig = DescriptorConfig()
-    pattern: PatternConfig = PatternConfig()
-    embedding: EmbeddingConfig = EmbeddingConfig()
-    encounters: EncounterConfig = EncounterConfig()
     photos_per_block: int = 8  # unit of progress, of parallel work and of what a fault can cost
 
 
@@ -77,21 +66,10 @@ def begin(archive: str, out: str, config: ProcessConfig, given: str | None = Non
     name alone.
     """
     run = Run(out)
-    names = {"embedding": config.embedding.weights}
-    if config.pattern.grey_side is None:
-        names["pattern"] = config.pattern.weights
-    if given is None:
-        names["segmentation"] = config.segmentation.weights
-    if config.descriptor.weights != "imagenet":
-        names["descriptor"] = config.descriptor.weights
-    if config.descriptor.whitening not in (None, "Lw"):
-        names["whitening"] = config.descriptor.whitening
-    if config.encounters.codebook:
-        names["codebook"] = config.encounters.codebook
     basis: dict[str, Any] = {
         "archive": archive,
         "config": config.model_dump(mode="json"),
-        "weights": {kind: weights.digest(weights.find(name)) for kind, name in names.items()},
+        "weights": config.digests(given is not None),
         "instances": exchange.digest(given) if given else None,
     }
     if config.encounters.codebook:
@@ -151,7 +129,7 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         return
     size = config.photos_per_block
     blocks = [todo.slice(i, size).combine_chunks() for i in range(0, len(todo), size)]
-    stages = stages_of(archive, config, given)
+    stages = config.stages(archive, given)
     share = cluster.share(len(stages), *cluster.resources())
     stream: ray.data.Dataset = ray.data.from_arrow(blocks)
     for stage, arguments in stages:
@@ -181,16 +159,6 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
     verify(run, set(index["photo_id"].to_pylist()))
 
 
-def stages_of(archive: str, config: ProcessConfig, given: str | None) -> list[tuple[type, dict[str, Any]]]:
-    """The stages that photos stream through, a pool of actors each, with the arguments of their constructors."""
-    return [
-        (PhotoDetector, {"archive": archive, "config": config.segmentation, "crops": config.crops, "given": given}),
-        (Describer, {"config": config.descriptor}),
-        (GreyPatches if config.pattern.grey_side else PatternExtractor, {"config": config.pattern}),
-        (PatchEmbedder, {"config": config.embedding}),
-    ]
-
-
 def stop_if_systematic(progress: Progress) -> None:
     """Raises UserError when more than half of the first 200 photos or more failed."""
     if progress.done >= SYSTEMATIC and 2 * progress.errors > progress.done:
@@ -218,27 +186,6 @@ def verify(run: Run, expected: set[str]) -> None:
         raise UserError(
             f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again."
         )
-
-
-def mark_duplicates(run: Run) -> int:
-    """Sets `duplicate_of` on photos whose content another photo (earlier by path) has; returns how many there are.
-
-    Both stay rows. Only files in which a mark changes are written again.
-    """
-    photos = run.read("photos", ["photo_id", "path", "digest"]).sort_by("path")
-    first: dict[str, str] = {}
-    copies: dict[str, str] = {}
-    for row in photos.to_pylist():
-        if row["digest"] is not None:
-            original = first.setdefault(row["digest"], row["photo_id"])
-            if original != row["photo_id"]:
-                copies[row["photo_id"]] = original
-    for file in run.files("photos"):
-        marked = run.read_file(file, ["photo_id", "duplicate_of"]).to_pydict()
-        wanted = [copies.get(i) for i in marked["photo_id"]]
-        if wanted != marked["duplicate_of"]:
-            run.rewrite("photos", file, records.with_columns(run.read_file(file), duplicate_of=wanted))
-    return len(copies)
 
 
 def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:

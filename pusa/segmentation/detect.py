@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -51,33 +52,34 @@ def stored_crop(rgb: np.ndarray, crop_box: tuple[int, int, int, int], config: Cr
 class PhotoDetector:
     """Decodes the photos of a table of `records.PHOTOS` and fills digest, status, error and instances.
 
-    `archive` is the folder or URI that the paths are relative to. `given` is a file (`exchange.read_instances`) whose
-    instances take the detector's place. A photo that cannot be decoded becomes a row with status "error" and the
-    reason.
+    `archive` is the folder or URI that the paths are relative to, None where the photos come as bytes. `given` is a
+    file (`exchange.read_instances`) whose instances take the detector's place. A photo that cannot be decoded becomes a
+    row with status "error" and the reason.
     """
 
     def __init__(
         self,
-        archive: str,
+        archive: str | None,
         config: SegmentationConfig,
         crops: CropConfig | None = None,
         given: str | None = None,
         threads: int | None = None,
     ) -> None:
         set_threads(threads)
-        self.fs, self.root = storage.locate(archive)
+        self.archive = storage.locate(archive) if archive is not None else None
         self.crops = crops or CropConfig()
         self.given = exchange.read_instances(given, archive=archive) if given else None
         self.segmenter = None if given else open_segmenter(config)
 
-    def __call__(self, table: pa.Table) -> pa.Table:
+    def __call__(self, table: pa.Table, contents: Sequence[bytes] | None = None) -> pa.Table:
+        """The table, filled in. `contents`: the photos' files, in its order; read from the archive where left out."""
         rows = table.select(["photo_id", "path", "status", "error", "digest"]).to_pylist()
         nested: list[list[dict[str, Any]]] = []
-        for row in rows:
+        for k, row in enumerate(rows):
             found: list[dict[str, Any]] = []
             if row["status"] != "error":  # an error of the index stays
                 try:
-                    found = self.instances(row)
+                    found = self.instances(row, contents[k] if contents is not None else self.read(row["path"]))
                     row["status"] = "ok"
                 except PhotoError as e:
                     row |= {"status": "error", "error": str(e)}
@@ -85,12 +87,17 @@ class PhotoDetector:
         filled = {c: [row[c] for row in rows] for c in ("status", "error", "digest")}
         return records.with_instances(records.with_columns(table, **filled), nested)
 
-    def instances(self, row: dict[str, Any]) -> list[dict[str, Any]]:
-        """The instances of one photo; sets row["digest"]. Raises PhotoError where the photo cannot be used."""
+    def read(self, path: str) -> bytes:
+        """The file of a photo of the archive. Raises PhotoError where it cannot be read."""
+        assert self.archive is not None
+        fs, root = self.archive
         try:
-            content = storage.read_bytes(self.fs, f"{self.root}/{row['path']}")
+            return storage.read_bytes(fs, f"{root}/{path}")
         except OSError as e:
             raise PhotoError(f"cannot be read: {e}") from e
+
+    def instances(self, row: dict[str, Any], content: bytes) -> list[dict[str, Any]]:
+        """The instances of one photo; sets row["digest"]. Raises PhotoError where the photo cannot be used."""
         row["digest"] = hashlib.blake2b(content, digest_size=16).hexdigest()
         rgb = photos.decode(content, int(self.crops.max_megapixels * 1e6), row["path"])
         found = self.segment(rgb) if self.given is None else self.look_up(row["path"], rgb)

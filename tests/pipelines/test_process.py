@@ -16,13 +16,12 @@ from PIL import Image
 
 from pipelines import cluster
 from pipelines.evaluate import evaluate_run
-from pipelines.identify import encounter_names, enroll, identify
+from pipelines.identify import encounter_names, identify
 from pipelines.process import (
     ProcessConfig,
     Progress,
     ShardEncoder,
     begin,
-    mark_duplicates,
     process,
     stop_if_systematic,
     verify,
@@ -31,11 +30,13 @@ from pipelines.rebuild import rebuild
 from pipelines.write import PhotoWriter
 from pusa import records
 from pusa.config import load_config
+from pusa.duplicates import mark_duplicates
 from pusa.embedding.embed import PatchEmbedder
 from pusa.encounters import EncounterConfig
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery.candidate_set import CandidateSet
+from pusa.gallery.enrol import enroll
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig

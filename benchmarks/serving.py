@@ -1,0 +1,215 @@
+"""The endpoint beside a bare uvicorn with the same stages, and beside the batch pipeline on the same photos.
+
+    python benchmarks/serving.py ARCHIVE GALLERY [--photos 40] [--soak 0]
+
+ARCHIVE: a folder of photos; GALLERY: one made with the starter weights. Prints p50 and p95 of one client (one photo a
+request) and the throughput of 16 clients as a share of `pusa process`'s. The search alone: benchmarks/search.py.
+--soak MINUTES: load with bad input mixed in; memory of all processes before and after, and wrong answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+ALONE = 8  # photos of the one client
+ROOT = Path(__file__).resolve().parents[1]
+BARE = """
+import sys, uvicorn, pyarrow as pa
+from fastapi import FastAPI, UploadFile
+from pusa import records
+from serving.settings import ServingConfig
+from pusa.gallery.index import Query
+from serving.workers import Describing, Detecting, Identifying
+config = ServingConfig(gallery=sys.argv[1], data=sys.argv[2], threads=1)
+detect, describe, identify = Detecting(config), Describing(config), Identifying(config)
+app = FastAPI()
+@app.post("/v1/identify")
+def answer(photos: list[UploadFile]):
+    rows = [{"photo_id": str(i), "path": p.filename, "sequence_id": "s", "status": "new", "instances": []}
+            for i, p in enumerate(photos)]
+    tables = [pa.Table.from_pylist([row], schema=records.PHOTOS) for row in rows]
+    done = pa.concat_tables(describe(detect([(t, p.file.read()) for t, p in zip(tables, photos)])))
+    found = identify.encode(done)
+    rows = found.encounters.filter(found.encounters["fisher"].is_valid())
+    fisher = rows["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    queries = [Query(("r", e), f, n, found.crops[e]) for e, f, n in zip(rows["encounter_id"].to_pylist(),
+               fisher.reshape(len(rows), -1), rows["n_patches"].to_pylist())] if len(rows) else []
+    return {"candidates": [[{k: c[k] for k in ("individual", "probability")} for c in a.candidates]
+                           for a in (identify(queries) if queries else [])]}
+uvicorn.run(app, port=int(sys.argv[3]), log_level="error")
+"""
+
+
+@contextlib.contextmanager
+def server(command: list[str], address: str, path: str) -> Iterator[subprocess.Popen]:
+    """A process that serves `address`, once it answers."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(httpx.HTTPError):
+                if httpx.get(address + path, timeout=5).status_code == 200:
+                    break
+            time.sleep(0.5)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def ask(address: str, photo: Path) -> None:
+    """One photo, until its answer is there."""
+    files = [("photos", (photo.name, photo.read_bytes()))]
+    answer = httpx.post(f"{address}/v1/identify", files=files, timeout=600)
+    while answer.status_code == 202 or answer.json().get("state") in ("queued", "running"):
+        time.sleep(0.1)
+        answer = httpx.get(address + answer.json()["link"], timeout=60)
+    assert answer.json().get("state", "done") == "done", answer.text
+
+
+def one_client(address: str, photos: list[Path]) -> list[float]:
+    """Seconds of each request of one photo, after two that warm up."""
+    seconds = []
+    for photo in [*photos[:2], *photos]:
+        start = time.perf_counter()
+        ask(address, photo)
+        seconds.append(time.perf_counter() - start)
+    return seconds[2:]
+
+
+def many_clients(address: str, photos: list[Path], clients: int = 16) -> float:
+    """Photos a second."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda photo: ask(address, photo), photos))
+    return len(photos) / (time.perf_counter() - start)
+
+
+def batch(photos: list[Path], gallery: str, folder: Path) -> float:
+    """Photos a second of `pusa process` and `pusa identify`, each photo a sequence, once they run: from the first block
+    that is done. The start of Ray and of its actors, and grouping, are left out."""
+    for number, photo in enumerate(photos):
+        (folder / f"{number}").mkdir(parents=True)
+        shutil.copy(photo, folder / f"{number}")
+    from pipelines import cluster
+    from pipelines.identify import identify
+    from pipelines.process import ProcessConfig, Progress, begin, process
+    from pusa.config import load_config
+    from pusa.gallery.verify import VerifyConfig
+    from pusa.records import Run
+
+    out, config = str(folder.parent / "run"), load_config(ProcessConfig, overrides={"photos_per_block": 4})
+    told: list[tuple[int, float]] = []
+
+    def report(progress: Progress) -> None:
+        if progress.stage == "photos" and progress.done:
+            told.append((progress.done, time.perf_counter()))
+
+    with cluster.connect("local"):
+        begin(str(folder), out, config)
+        process(str(folder), out, config, report=report)
+    (first, began), (last, ended) = told[0], told[-1]
+    start = time.perf_counter()
+    identify(Run(out), gallery, 5, VerifyConfig())
+    return 1 / ((ended - began) / (last - first) + (time.perf_counter() - start) / len(photos))
+
+
+def memory(process: subprocess.Popen) -> float:
+    """MB that a process and all its descendants hold (proportional set size)."""
+    pids, total = [process.pid], 0.0
+    while pids:
+        pid = pids.pop()
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total += int(line.split()[1]) / 1024
+            pids += [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return total
+
+
+def soak(address: str, photos: list[Path], minutes: float, process: subprocess.Popen) -> None:
+    """Good and bad requests in turn; the good ones must answer as they did at first."""
+    end = time.monotonic() + 60 * minutes
+    expected: dict[str, object] = {}
+    counts = {"good": 0, "bad": 0, "wrong": 0, "500": 0}
+    lock = threading.Lock()
+    bad = [("broken.jpg", b"\xff\xd8 no more"), ("a.txt", b"x"), ("a.zip", b"PK\x03\x04 no more"), ("empty.jpg", b"")]
+
+    def work(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        with httpx.Client(base_url=address, timeout=300) as client:
+            while time.monotonic() < end:
+                if rng.random() < 0.3:
+                    answer = client.post("/v1/identify", files=[("photos", bad[rng.integers(len(bad))])])
+                    kind = "bad"
+                else:
+                    photo = photos[rng.integers(len(photos))]
+                    answer = client.post("/v1/identify?wait=300", files=[("photos", (photo.name, photo.read_bytes()))])
+                    kind = "good"
+                with lock:
+                    counts[kind] += 1
+                    counts["500"] += answer.status_code in (500, 502, 504)
+                    if kind == "good" and answer.status_code == 200:
+                        told = [[(c["individual"], c["probability"]) for c in e["candidates"]]
+                                for e in answer.json()["result"]["encounters"]]  # fmt: skip
+                        counts["wrong"] += expected.setdefault(photo.name, told) != told
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    time.sleep(60 * minutes * 0.2)  # warm
+    before = memory(process)
+    for t in threads:
+        t.join()
+    after = memory(process)
+    print(f"soak, {minutes:g} min: {counts}; memory {before:.0f} -> {after:.0f} MB ({after / before - 1:+.1%})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("gallery")
+    parser.add_argument("--photos", type=int, default=40)
+    parser.add_argument("--soak", type=float, default=0, help="minutes")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    warnings.filterwarnings("ignore", message="lancedb fork support")
+    every = sorted(p for p in options.archive.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    photos = every[:: max(1, len(every) // options.photos)][: options.photos]
+    with tempfile.TemporaryDirectory() as root:
+        bare = [sys.executable, "-c", BARE, options.gallery, f"{root}/bare", "8801"]
+        pusa = str(Path(sys.executable).parent / "pusa")
+        ours = [pusa, "serve", "--gallery", options.gallery, "--data", f"{root}/data", "--port", "8802"]
+        with server(bare, "http://127.0.0.1:8801", "/docs"):
+            alone = one_client("http://127.0.0.1:8801", photos[:ALONE])
+        with server(ours, "http://127.0.0.1:8802", "/readyz") as process:
+            served = one_client("http://127.0.0.1:8802", photos[:ALONE])
+            rate = many_clients("http://127.0.0.1:8802", photos)
+            if options.soak:
+                soak("http://127.0.0.1:8802", photos, options.soak, process)
+        per_second = batch(photos, options.gallery, Path(root) / "archive")
+    for name, seconds in (("bare uvicorn", alone), ("pusa serve", served)):
+        print(f"{name}, one client: p50 {statistics.median(seconds):.2f} s, p95 {np.quantile(seconds, 0.95):.2f} s")
+    print(f"p50 as a multiple of the bare server's: {statistics.median(served) / statistics.median(alone):.2f}")
+    print(
+        f"16 clients: {rate:.2f} photos/s; pusa process and identify: {per_second:.2f}; share {rate / per_second:.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

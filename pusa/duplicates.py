@@ -1,0 +1,27 @@
+"""Photos whose content is in a run twice: a copy in another sequence would be a perfect, and false, resighting."""
+
+from __future__ import annotations
+
+from pusa import records
+from pusa.records import Run
+
+
+def mark_duplicates(run: Run) -> int:
+    """Sets `duplicate_of` on photos whose content another photo (earlier by path) has; returns how many there are.
+
+    Both stay rows. Only files in which a mark changes are written again.
+    """
+    photos = run.read("photos", ["photo_id", "path", "digest"]).sort_by("path")
+    first: dict[str, str] = {}
+    copies: dict[str, str] = {}
+    for row in photos.to_pylist():
+        if row["digest"] is not None:
+            original = first.setdefault(row["digest"], row["photo_id"])
+            if original != row["photo_id"]:
+                copies[row["photo_id"]] = original
+    for file in run.files("photos"):
+        marked = run.read_file(file, ["photo_id", "duplicate_of"]).to_pydict()
+        wanted = [copies.get(i) for i in marked["photo_id"]]
+        if wanted != marked["duplicate_of"]:
+            run.rewrite("photos", file, records.with_columns(run.read_file(file), duplicate_of=wanted))
+    return len(copies)
