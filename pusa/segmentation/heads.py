@@ -73,7 +73,8 @@ class ProposalHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         hidden = [F.relu_(self.conv(m)) for m in maps]
-        return [self.objectness_logits(h) for h in hidden], [self.anchor_deltas(h) for h in hidden]
+        # Boxes are decoded in the type of the changes; in bfloat16 a coordinate of 500 px is right to 2 px.
+        return [self.objectness_logits(h).float() for h in hidden], [self.anchor_deltas(h).float() for h in hidden]
 
 
 class Proposals(RegionProposalNetwork):
@@ -152,7 +153,7 @@ class Pooling(nn.Module):
         return result
 
     def pool(self, features: Tensor, scale: float, rois: Tensor) -> Tensor:
-        return roi_align(features, rois.to(features.dtype), self.size, scale, sampling_ratio=0, aligned=True)
+        return roi_align(features, rois, self.size, scale, sampling_ratio=0, aligned=True)
 
 
 class BoxPredictor(nn.Module):

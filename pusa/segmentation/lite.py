@@ -13,6 +13,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
@@ -63,6 +64,7 @@ class LiteMaskRCNN(MaskRCNN):
             rpn_pre_nms_top_n_test=300,
             rpn_post_nms_top_n_test=200,
             rpn_batch_size_per_image=128,
+            rpn_head=ProposalHead(channels, 6),
             box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
             box_head=TwoMLPHead(channels * 7 * 7, box_head),
             box_predictor=BoxPredictor(box_head),
@@ -88,8 +90,17 @@ class LiteMaskRCNN(MaskRCNN):
         return [self.backbone.body.conv_stem, *self.backbone.body.blocks]
 
 
+class ProposalHead(RPNHead):
+    """torchvision's, with outputs in float32: boxes are decoded in the type of the changes, and in bfloat16 a
+    coordinate of 500 px is right to 2 px."""
+
+    def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        logits, changes = super().forward(x)
+        return [m.float() for m in logits], [m.float() for m in changes]
+
+
 class BoxPredictor(nn.Module):
-    """Scores and box changes of two classes (background, animal) from the box head's features."""
+    """Scores and box changes, float32, of two classes (background, animal) from the box head's features."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -97,4 +108,4 @@ class BoxPredictor(nn.Module):
         self.bbox_pred = nn.Linear(channels, 8)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x), self.bbox_pred(x)
+        return self.cls_score(x).float(), self.bbox_pred(x).float()

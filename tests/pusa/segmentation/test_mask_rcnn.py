@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import grid_sample
+from torchvision.models.detection.image_list import ImageList
 
 from pusa import weights
 from pusa.errors import UserError
@@ -75,6 +76,20 @@ def test_result_does_not_depend_on_the_batch(segmenter):
         alone = segmenter.segment([photo], 0.3)[0]
         assert alone.masks == found.masks
         np.testing.assert_array_equal(alone.boxes, found.boxes)
+
+
+@pytest.mark.parametrize("architecture", ["lite", "R_50_FPN"])
+def test_boxes_are_in_float32_whatever_the_network_computes_in(architecture):
+    """In bfloat16 coordinates of 500 px would be multiples of 2."""
+    network = build({"architecture": architecture}).eval()
+    images = torch.rand(1, 3, 512, 512)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        proposals, _ = network.rpn(ImageList(images, [(512, 512)]), network.backbone(images))
+        found = network.roi_heads(network.backbone(images), proposals, [(512, 512)])[0][0]
+    assert proposals[0].dtype == found["boxes"].dtype == found["scores"].dtype == torch.float32
+    inside = proposals[0][(proposals[0] > 256) & (proposals[0] < 512)]
+    assert len(inside) > 0
+    assert (inside % 1 != 0).any()
 
 
 def test_threshold_of_the_config(segmenter):
