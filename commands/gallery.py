@@ -41,7 +41,7 @@ def enroll(
     from rich.console import Console
 
     from pipelines.identify import encounter_names
-    from pusa.gallery.enrol import enroll as run_enroll
+    from pusa.gallery.enrolment import enroll as run_enroll
     from pusa.records import Run
 
     opened = Run(run)

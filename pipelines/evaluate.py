@@ -19,7 +19,7 @@ from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search
 from pusa.gallery.crops import features, of_encounters
-from pusa.gallery.enrol import codebook_of
+from pusa.gallery.enrolment import codebook_of
 from pusa.gallery.search import Comparison, Vectors
 from pusa.gallery.snapshot import Snapshot
 from pusa.gallery.store import Gallery

@@ -11,7 +11,7 @@ from pusa.exchange.tables import read_csv
 from pusa.gallery import geometry, search
 from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.crops import of_encounters
-from pusa.gallery.enrol import codebook_of
+from pusa.gallery.enrolment import codebook_of
 from pusa.gallery.geometry import Features
 from pusa.gallery.index import ALL, Index, Query
 from pusa.gallery.search import Watch

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import StreamingResponse
 
-from pusa.gallery.enrol import enroll as run_enroll
+from pusa.gallery.enrolment import enroll as run_enroll
 from pusa.gallery.journal import Decision
 from serving import answers
 from serving.access import bearer

@@ -23,7 +23,7 @@ from pyarrow import fs as pafs
 from pusa import __version__, records
 from pusa.duplicates import mark_duplicates
 from pusa.errors import PhotoError, UserError
-from pusa.gallery.enrol import enroll
+from pusa.gallery.enrolment import enroll
 from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from pusa.photos import read_header

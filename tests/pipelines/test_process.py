@@ -36,7 +36,7 @@ from pusa.encounters import EncounterConfig
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery.candidate_set import CandidateSet
-from pusa.gallery.enrol import enroll
+from pusa.gallery.enrolment import enroll
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig

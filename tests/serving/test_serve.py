@@ -16,7 +16,7 @@ from pipelines.identify import identify
 from pipelines.process import ProcessConfig, begin, process
 from pusa import records
 from pusa.config import load_config
-from pusa.gallery.enrol import enroll
+from pusa.gallery.enrolment import enroll
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
