@@ -54,6 +54,7 @@ def folder(tmp_path):
     (tmp_path / "archive" / "truth" / "instances.json").write_text(json.dumps(coco))
     run = Run(str(tmp_path / "run"))
     run.write("photos", pa.Table.from_pylist(rows, records.PHOTOS), "00000")
+    run.write_manifest({"archive": str(tmp_path / "archive" / "photos")})
     return tmp_path
 
 
