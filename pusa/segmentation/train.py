@@ -50,8 +50,8 @@ class SegmentationTraining(StepConfig):
 
 
 # The six as the paper fine-tunes them (learning rate .00025) with detectron2's defaults; `lite` as its starter weights.
-# Height and width are those to which photos are scaled later (`sizes`): to a network that learnt on smaller ones, animals
-# that fill a photo are larger than all it has seen, and their masks become blots.
+# Height and width are those to which photos are scaled later (`sizes`): to a network that learnt on smaller ones,
+# animals that fill a photo are larger than all it has seen, and their masks become blots.
 RECIPES: dict[str, dict[str, Any]] = {
     "lite": {"height": 512, "width": 683, "optimizer": "adamw", "learning_rate": 4e-4, "constant": False,
              "backbone_rate": 0.3, "weight_decay": 0.01},
