@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -43,11 +43,12 @@ def export(
     from rich.console import Console
     from rich.markup import escape
 
+    from pusa.config import read_yaml
     from pusa.exchange import export
     from pusa.gallery.contents import contents_with
     from pusa.gallery.store import Gallery
 
-    options = export.Options(occasion, side.value if side else None, species, _yaml(metadata))
+    options = export.Options(occasion, side.value if side else None, species, read_yaml(metadata) if metadata else {})
     photos = format.value in ("coco", "megadetector", "wildlife-datasets")
     dataset = contents_with(Gallery.open(gallery), deployments, masks=photos)
     files, notices = export.files_of(dataset, format.value, options)
@@ -59,21 +60,3 @@ def export(
                   f"{len(dataset.encounters)}; paths of photos are relative to {escape(dataset.root)}.")  # fmt: skip
     for notice in notices:
         console.print(f"[yellow]notice:[/] {escape(notice)}")
-
-
-def _yaml(path: Path | None) -> dict[str, Any]:
-    import yaml
-
-    from pusa.errors import UserError
-
-    if path is None:
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text())
-    except OSError as e:
-        raise UserError(f"Cannot read {path}: {e.strerror or e}.") from e
-    except yaml.YAMLError as e:
-        raise UserError(f"{path} is not valid YAML: {e}.") from e
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected keys such as title and project; found {type(content).__name__}.")
-    return content

@@ -29,16 +29,7 @@ def load_config(model: type[C], path: Path | None = None, overrides: dict[str, A
 
     Raises UserError naming the file and the key that does not fit.
     """
-    values: Any = {}
-    if path is not None:
-        try:
-            values = yaml.safe_load(Path(path).read_text()) or {}
-        except OSError as e:
-            raise UserError(f"Cannot read the settings file {path}: {e.strerror}.") from e
-        except yaml.YAMLError as e:
-            raise UserError(f"{path} is not valid YAML: {' '.join(str(e).split())}") from e
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: expected a mapping of settings, found {type(values).__name__}.")
+    values = {} if path is None else read_yaml(path)
     for key, value in (overrides or {}).items():
         node = values
         *parents, last = key.split(".")
@@ -52,6 +43,19 @@ def load_config(model: type[C], path: Path | None = None, overrides: dict[str, A
         where = ".".join(str(part) for part in first["loc"])
         source = f"{path}: " if path else ""
         raise UserError(f"{source}setting `{where}`: {first['msg']} (got {first['input']!r}).") from e
+
+
+def read_yaml(path: Path, expected: str = "a mapping of settings") -> dict[str, Any]:
+    """The mapping in a YAML file; empty where the file is. Raises UserError for what cannot be read, or is none."""
+    try:
+        values = yaml.safe_load(Path(path).read_text()) or {}
+    except OSError as e:
+        raise UserError(f"Cannot read the settings file {path}: {e.strerror}.") from e
+    except yaml.YAMLError as e:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected {expected}, found {type(values).__name__}.")
+    return values
 
 
 def device_and_dtype(name: str = "auto") -> tuple[torch.device, torch.dtype]:

@@ -15,10 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from pusa.config import load_config
+from pusa.config import load_config, read_yaml
 from pusa.errors import UserError
 from pusa.gallery.store import Gallery
 from serving.access import Keys, is_loopback
@@ -46,14 +45,7 @@ def load(path: Path) -> dict[str, Any]:
     """A configuration as `serve deploy` takes it. Raises UserError for whatever would be ignored, or could not run."""
     from ray.serve.schema import ServeDeploySchema
 
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as e:
-        raise UserError(f"Cannot read {path}: {e.strerror}.") from e
-    except yaml.YAMLError as e:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(e).split())}") from e
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a mapping with `applications`.")
+    values = read_yaml(path, "a mapping with `applications`")
     check(values, str(path))
     try:
         ServeDeploySchema.model_validate(values)

@@ -95,7 +95,7 @@ def test_occasions_and_side(tmp_path, gallery):
     (("--format", "camtrap-dp"), "needs what only you know: contributors, taxonomic, project.title"),
     (("--format", "mark", "--occasion", "fortnight"), "no occasions 'fortnight'. Expected day, week"),
     (("--format", "mark", "--side", "left", "--deployments", "none.csv"), "Cannot read none.csv"),
-    (("--format", "camtrap-dp", "--metadata", "none.yaml"), "Cannot read none.yaml"),
+    (("--format", "camtrap-dp", "--metadata", "none.yaml"), "Cannot read the settings file none.yaml"),
 ])  # fmt: skip
 def test_what_is_missing(tmp_path, gallery, arguments, message):
     with pytest.raises(UserError, match=message):
