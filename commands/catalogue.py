@@ -24,7 +24,9 @@ By = Annotated[str, typer.Option(default_factory=getpass.getuser, show_default="
 def calibrate(
     gallery: Annotated[str, typer.Argument(help="Folder of a gallery whose encounters have names.")],
     out: Annotated[Path, typer.Option(help="File to write (.json).")],
-    pairs: Annotated[Path | None, typer.Option(help="File that keeps the pairs compared (.parquet).")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Another such gallery, whose pairs count as well; may be given repeatedly.")
+    ] = None,
 ) -> None:
     """Fit the probabilities of pairs to a gallery whose animals are known and were seen several times."""
     from rich.progress import track
@@ -32,7 +34,8 @@ def calibrate(
     from pipelines.catalogue import calibrate as run_calibrate
     from pusa.gallery.store import Gallery
 
-    found = run_calibrate(Gallery.open(gallery), pairs, lambda items: track(items, "comparing"))
+    galleries = [Gallery.open(uri) for uri in (gallery, *(also or []))]
+    found = run_calibrate(galleries, lambda items: track(items, "comparing"))
     found.save(out)
     typer.echo(f"{out}: {found.verified.source}")
 

@@ -65,6 +65,9 @@ def enroll(
 def calibrate(
     gallery: Where,
     out: Annotated[Path | None, typer.Option(help="Write it to a file (.json), too.")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(help="Another gallery whose animals count as well; may be given repeatedly.")
+    ] = None,
 ) -> None:
     """Fit the probabilities of `pusa identify` to this gallery's own animals, seen in several sequences."""
     from rich.console import Console
@@ -76,13 +79,16 @@ def calibrate(
     from pusa.gallery.verify import VerifyConfig
 
     opened = Gallery.open(gallery)
-    cases = cases_of(opened, VerifyConfig(), lambda crops: track(crops, "comparing"))
-    found = fit(cases).model_copy(update={"source": f"{len(cases[0].true)} encounters of the gallery {gallery} itself"})
+    galleries = [opened, *(Gallery.open(uri) for uri in also or [])]
+    asked = [cases_of(g, VerifyConfig(), lambda crops: track(crops, "comparing")) for g in galleries]
+    count = sum(len(with_it.true) for with_it, _ in asked)
+    source = f"{count} encounters of {', '.join(g.uri for g in galleries)}"
+    found = fit([case for both in asked for case in both]).model_copy(update={"source": source})
     opened.keep_calibration(found)
     if out:
         found.save(out)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Fitted to {len(cases[0].true)} encounters, each asked with its individual and without it.")
+    console.print(f"Fitted to {count} encounters, each asked with its individual and without it.")
     for tolerated in (0.01, 0.05, 0.1):
         threshold = found.threshold(tolerated)
         share = sum(p >= threshold for p, _ in found.held_out) / len(found.held_out)

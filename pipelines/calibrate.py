@@ -72,12 +72,12 @@ class Known:
         return (self.other & self.same).any(axis=1)
 
 
-def cases_of(gallery: Gallery, verification: VerifyConfig | None, watch: Watch = iter) -> list[Cases]:
+def cases_of(gallery: Gallery, verification: VerifyConfig | None, watch: Watch = iter) -> tuple[Cases, Cases]:
     """What a calibration is fitted to: each encounter of an animal that several sequences show, asked twice, with its
     individual in the gallery and without it; never against its own sequence."""
     known = Known.of(gallery, verification)
-    every = (known.other, known.other & ~known.same)
-    return [known.cases(known.findable, allowed, watch) for allowed in every]
+    there = known.cases(known.findable, known.other, watch)
+    return there, known.cases(known.findable, known.other & ~known.same, watch)
 
 
 @dataclass(frozen=True)

@@ -169,16 +169,22 @@ def _digest(found: Encounters) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def calibrate(gallery: Gallery, kept: Path | None = None, watch: Watch = iter) -> Calibrations:
-    """Probabilities of pairs from a gallery whose encounters have names: those of different sequences, of one animal
-    and of two. Raises UserError where too few are of one."""
-    found = named(encounters(gallery))
-    source = f"{len(found.keys)} encounters of the gallery {gallery.uri}"
-    made = []
-    for config in (ProposeConfig(), ProposeConfig(verification=None, nearest=max(1, len(found.keys)))):
-        proposed = proposals(gallery, found, config, kept if config.verification else None, watch)
-        a, b = proposed.at.T
-        name, sequence = np.array(found.names), np.array(found.sequences)
-        other = sequence[a] != sequence[b]
-        made.append(PairCalibration.fit(proposed.signs[other], (name[a] == name[b])[other], source))
-    return Calibrations(verified=made[0], distances=made[1])
+def calibrate(galleries: Sequence[Gallery], watch: Watch = iter) -> Calibrations:
+    """Probabilities of pairs from galleries whose encounters have names: those of different sequences, of one animal
+    and of two; never of two galleries. Raises UserError where too few are of one."""
+    known = [(gallery, named(encounters(gallery))) for gallery in galleries]
+    source = f"{sum(len(f.keys) for _, f in known)} encounters of {', '.join(g.uri for g in galleries)}"
+
+    def fit(config: ProposeConfig) -> PairCalibration:
+        signs, same = [], []
+        for gallery, found in known:
+            proposed = proposals(gallery, found, config, watch=watch)
+            a, b = proposed.at.T
+            name, sequence = np.array(found.names), np.array(found.sequences)
+            other = sequence[a] != sequence[b]
+            signs.append(proposed.signs[other])
+            same.append((name[a] == name[b])[other])
+        return PairCalibration.fit(np.concatenate(signs), np.concatenate(same), source)
+
+    every = max(1, *(len(f.keys) for _, f in known))
+    return Calibrations(verified=fit(ProposeConfig()), distances=fit(ProposeConfig(verification=None, nearest=every)))

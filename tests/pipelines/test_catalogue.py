@@ -235,9 +235,21 @@ def test_the_table(tmp_path, run, monkeypatch):
     assert "most informative pair first" in told
 
 
+def test_pairs_of_several_galleries_count(tmp_path, run, monkeypatch):
+    """Two galleries of the same 10 encounters have each pair twice, and never one of both."""
+    seen = []
+    monkeypatch.setattr(PairCalibration, "fit", lambda signs, same, source: seen.append((len(signs), sum(same))))
+    monkeypatch.setattr(catalogue, "Calibrations", lambda **kinds: None)
+    one, other = (enrolled(tmp_path / name, run, names=True) for name in ("a", "b"))
+    catalogue.calibrate([one])
+    catalogue.calibrate([one, other])
+    assert seen[2:] == [(2 * pairs, 2 * same) for pairs, same in seen[:2]]
+    assert seen[1][1] > 0
+
+
 def test_too_few_animals_to_calibrate(gallery):
     with pytest.raises(UserError, match="at least 20 pairs"):
-        catalogue.calibrate(gallery)
+        catalogue.calibrate([gallery])
 
 
 def test_a_gallery_without_encounters(tmp_path):
