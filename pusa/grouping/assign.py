@@ -61,20 +61,15 @@ def group(
         apart = config.position * displacement(np.concatenate([np.reshape(b, (-1, 4)) for b in boxes]))
     if config.method in ("greedy", "optimal"):
         return {"greedy": greedy, "optimal": optimal}[config.method](photos, apart)
+    distances, owner = _distances(photos, apart)
     usual = config.strangers + (config.position if apart is not None else 0)
-    threshold = config.threshold * between_strangers(within_photos(photos, apart), usual)
-    return {"open": open_, "agglomerative": agglomerative}[config.method](photos, threshold, apart)
+    threshold = config.threshold * between_strangers(_of_one_photo(distances, owner), usual)
+    return _by_photo({"open": _open, "agglomerative": _agglomerate}[config.method](distances, owner, threshold), photos)
 
 
 def within_photos(photos: Sequence[np.ndarray], apart: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
     """The distances of all pairs of instances of one photo."""
-    found, begin = [np.zeros(0)], 0
-    for p in _checked(photos):
-        first, second = np.triu_indices(len(p), 1)
-        distance = np.linalg.norm(p[first] - p[second], axis=1)
-        found.append(distance if apart is None else distance + apart[begin + first, begin + second])
-        begin += len(p)
-    return np.concatenate(found)
+    return _of_one_photo(*_distances(photos, apart))
 
 
 def between_strangers(known: NDArray[np.float64], usual: float) -> float:
@@ -112,18 +107,7 @@ def optimal(photos: Sequence[np.ndarray], apart: NDArray[np.float64] | None = No
 def open_(photos: Sequence[np.ndarray], threshold: float, apart: NDArray[np.float64] | None = None) -> list[list[int]]:
     """Photo by photo in chronological order, as `optimal`, but an instance may start a new group at the cost
     `threshold`: there may be more groups than the fullest photo has instances. Numbered in the order of appearance."""
-    distances, owner = _distances(photos, apart)
-    labels = np.full(len(owner), -1)
-    for k in range(len(photos)):
-        mine, done = np.flatnonzero(owner == k), np.flatnonzero(labels >= 0)
-        groups = labels.max(initial=-1) + 1
-        in_group = labels[done, None] == np.arange(groups)
-        cost = distances[np.ix_(mine, done)] @ in_group / in_group.sum(0)
-        instances, chosen = linear_sum_assignment(np.hstack([cost, np.full((len(mine), len(mine)), threshold)]))
-        fresh = chosen >= groups
-        chosen[fresh] = groups + np.arange(fresh.sum())
-        labels[mine[instances]] = chosen
-    return _by_photo(labels, photos)
+    return _by_photo(_open(*_distances(photos, apart), threshold), photos)
 
 
 def agglomerative(
@@ -134,15 +118,38 @@ def agglomerative(
 
     N instances need 8 N^2 bytes, three times.
     """
-    distances, owner = _distances(photos, apart)
+    return _by_photo(_agglomerate(*_distances(photos, apart), threshold), photos)
+
+
+def _open(distances: NDArray[np.float64], owner: NDArray[np.intp], threshold: float) -> NDArray[np.intp]:
+    """The group of each of N instances, from all distances (N, N) and the photo of each (N,), in order."""
+    labels = np.full(len(owner), -1)
+    for k in np.unique(owner):
+        mine, done = np.flatnonzero(owner == k), np.flatnonzero(labels >= 0)
+        groups = labels.max(initial=-1) + 1
+        in_group = labels[done, None] == np.arange(groups)
+        cost = distances[np.ix_(mine, done)] @ in_group / in_group.sum(0)
+        instances, chosen = linear_sum_assignment(np.hstack([cost, np.full((len(mine), len(mine)), threshold)]))
+        fresh = chosen >= groups
+        chosen[fresh] = groups + np.arange(fresh.sum())
+        labels[mine[instances]] = chosen
+    return labels
+
+
+def _agglomerate(distances: NDArray[np.float64], owner: NDArray[np.intp], threshold: float) -> NDArray[np.intp]:
+    """As `_open`; the distances are overwritten."""
     if len(owner) < 2:
-        return _by_photo(np.zeros(len(owner), int), photos)
+        return np.zeros(len(owner), np.intp)
     # Mean linkage: a mean with one such pair among so many stays beyond every threshold, so the join never comes.
     distances[owner[:, None] == owner] = NEVER * len(owner) ** 2
     np.fill_diagonal(distances, 0)
     labels = fcluster(linkage(squareform(distances, checks=False), "average"), threshold, "distance")
     _, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-    return _by_photo(first.argsort().argsort()[inverse], photos)
+    return first.argsort().argsort()[inverse]
+
+
+def _of_one_photo(distances: NDArray[np.float64], owner: NDArray[np.intp]) -> NDArray[np.float64]:
+    return distances[np.triu(owner[:, None] == owner, 1)]
 
 
 def _distances(
@@ -152,13 +159,16 @@ def _distances(
     checked = _checked(photos)
     owner = np.repeat(np.arange(len(checked)), [len(p) for p in checked])
     full = [p for p in checked if len(p)]
-    distances = _euclidean(np.concatenate(full), np.concatenate(full)) if full else np.zeros((0, 0))
+    x = np.concatenate(full) if full else np.zeros((0, 0))
+    distances = _euclidean(x, x)
     return distances if apart is None else distances + apart, owner
 
 
 def _euclidean(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances (n, m) of rows through scalar products: 20 times faster than differences."""
-    return np.sqrt(np.maximum((a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T, 0))
+    """Distances (n, m) of rows through scalar products: 20 times faster than differences. Of rows of one array NumPy
+    computes only half of the products."""
+    squares = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
+    return np.sqrt(np.maximum(squares - 2 * (a @ b.T), 0))
 
 
 def _by_photo(labels: np.ndarray, photos: Sequence[np.ndarray]) -> list[list[int]]:
