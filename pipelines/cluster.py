@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from ray.data import ActorPoolStrategy, DataContext  # noqa: E402
 from pusa.errors import UserError  # noqa: E402
 
 POLL_SECONDS = 5.0
+PATIENCE_MINUTES = 15.0  # for another node in place of one that was lost
 OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
 
 
@@ -114,12 +117,60 @@ def gpus_of_cluster(count: int, report: Callable[[int], None], minutes: float = 
         request_resources(bundles=[])
 
 
+@contextlib.contextmanager
+def staffed() -> Iterator[None]:
+    """Around a run with pools of a fixed size: UserError where nodes were lost and nothing came in their place.
+
+    Ray itself would wait for ever, since the actors of a lost node keep the work that they had in hand.
+    """
+    wanted, ended, given_up = resources(), threading.Event(), threading.Event()
+
+    def watch() -> None:
+        since = time.monotonic()
+        while not ended.wait(POLL_SECONDS):
+            if all(there >= before for there, before in zip(resources(), wanted, strict=True)):
+                since = time.monotonic()
+            elif time.monotonic() - since > 60 * PATIENCE_MINUTES:
+                given_up.set()
+                signal.raise_signal(signal.SIGINT)
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not given_up.is_set():
+            raise
+        cpus, gpus = resources()
+        raise UserError(
+            f"Nodes were lost, and none came in their place in {PATIENCE_MINUTES:g} minutes: {cpus:g} CPUs and "
+            f"{gpus:g} GPUs are left of {wanted[0]:g} and {wanted[1]:g}. Give the same command again to go on with "
+            "these: nothing is lost."
+        ) from None
+    finally:
+        ended.set()
+        thread.join()
+
+
 def _told(error: BaseException) -> BaseException:
-    """The UserError that an actor raised, out of the errors that Ray wraps around it; else the error itself."""
+    """What the user is told of an error: a UserError that an actor raised, out of the errors that Ray wraps around it;
+    one about the cluster where that gave way; else the error itself, a mistake of ours."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, UserError):
             return UserError(*inner.args)
+        if isinstance(inner, ray.exceptions.OutOfDiskError):
+            return UserError(
+                "The disk on which Ray keeps what does not fit into memory is full (/tmp/ray, or what `ray start "
+                "--temp-dir` says). Make room and give the same command again: nothing is lost."
+            )
+        if isinstance(inner, ray.exceptions.RayError) and not isinstance(inner, ray.exceptions.RayTaskError):
+            first = str(inner).strip().partition("\n")[0]
+            return UserError(
+                f"The cluster gave way ({type(inner).__name__}: {first}). `ray status` says what is left of it. Give "
+                "the same command again: nothing is lost."
+            )
         inner = getattr(inner, "cause", None) or inner.__cause__
     return error
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import cluster
+from pipelines.guard import guarded
 from pipelines.index import IndexConfig, Summary, index
 from pipelines.write import PhotoWriter
 from pusa import __version__, exchange, records
@@ -105,9 +106,10 @@ def process(
     manifest = run.manifest()
     started = time.monotonic()
     try:
-        _photos(run, archive, config, given, report)
-        duplicates = mark_duplicates(run)
-        _encounters(run, config, report)
+        with cluster.staffed():
+            _photos(run, archive, config, given, report)
+            duplicates = mark_duplicates(run)
+            _encounters(run, config, report)
         manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
     finally:
         manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
@@ -123,19 +125,18 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
     done = run.read("photos", ["photo_id", "status"])
     progress = Progress("photos", len(index), len(done), before=len(done))
     progress.errors = pc.sum(pc.equal(done["status"], "error")).as_py() or 0
-    todo = index.filter(pc.invert(pc.is_in(index["photo_id"], value_set=done["photo_id"].combine_chunks())))
-    report(progress)
-    if not len(todo):
-        return
     size = config.photos_per_block
-    blocks = [todo.slice(i, size).combine_chunks() for i in range(0, len(todo), size)]
+    blocks = blocks_of(index, size, done["photo_id"].combine_chunks())
+    report(progress)
+    if not blocks:
+        return
     stages = config.stages(archive, given)
     share = cluster.share(len(stages), *cluster.resources())
     stream: ray.data.Dataset = ray.data.from_arrow(blocks)
     for stage, arguments in stages:
         stream = stream.map_batches(
-            stage,
-            fn_constructor_kwargs={**arguments, "threads": share.threads},
+            guarded(stage),
+            fn_constructor_kwargs={**arguments, "out": run.uri, "threads": share.threads},
             batch_size=size,
             batch_format="pyarrow",
             **share.options,
@@ -157,6 +158,14 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         report(progress)
         stop_if_systematic(progress)
     verify(run, set(index["photo_id"].to_pylist()))
+
+
+def blocks_of(index: pa.Table, size: int, done: pa.Array) -> list[pa.Table]:
+    """The photos that are not done, in blocks. Cut first, then left out: the last digits of what a network computes
+    depend on what it is given at once, and so a resumed run has the very blocks of one that was never disturbed."""
+    todo = (block.filter(pc.invert(pc.is_in(block["photo_id"], value_set=done))) for block in
+            (index.slice(i, size) for i in range(0, len(index), size)))  # fmt: skip
+    return [block.combine_chunks() for block in todo if len(block)]
 
 
 def stop_if_systematic(progress: Progress) -> None:

@@ -14,6 +14,11 @@ from pusa import records
 from pusa.records import Run
 
 
+def name_of(photos: pa.Table) -> str:
+    """The name of a block: 16 hex digits that follow from its photo ids."""
+    return hashlib.blake2b("".join(photos["photo_id"].to_pylist()).encode(), digest_size=8).hexdigest()
+
+
 class PhotoWriter:
     """Writes a block of photos into the run and returns one row of counts."""
 
@@ -24,8 +29,7 @@ class PhotoWriter:
 
     def __call__(self, photos: pa.Table) -> pa.Table:
         photos = photos.cast(records.PHOTOS)
-        name = hashlib.blake2b("".join(photos["photo_id"].to_pylist()).encode(), digest_size=8).hexdigest()
-        self.run.write("photos", photos, name)
+        self.run.write("photos", photos, name_of(photos))
         errors = photos.filter(pc.equal(photos["status"], "error"))["error"].to_pylist()
         instances = pc.sum(pc.list_value_length(photos["instances"])).as_py() or 0
         row = {"photos": len(photos), "instances": instances, "errors": errors}

@@ -154,7 +154,11 @@ def read_header(filesystem: pafs.FileSystem, path: str, max_pixels: int = MAX_PI
     """
     try:
         # Pillow reads in small steps; each would be a request on object storage.
-        with filesystem.open_input_file(path) as file, io.BufferedReader(file, 65536) as steps:  # type: ignore[type-var]
+        with (
+            storage.answering(),
+            filesystem.open_input_file(path) as file,
+            io.BufferedReader(file, 65536) as steps,  # type: ignore[type-var]
+        ):
             return _raw_header(steps.read(), max_pixels) if raw.is_raw(path) else _header(_open(steps, max_pixels))
     except FileNotFoundError as e:
         raise PhotoError("cannot be opened: a broken link, a vanished file, or a name that is not UTF-8") from e

@@ -208,7 +208,8 @@ class Run:
     def files(self, table: str) -> list[str]:
         """The Parquet files of a table, sorted; none if the table is not there."""
         selector = pafs.FileSelector(self.file(table), allow_not_found=True)
-        found = [i.path for i in self.fs.get_file_info(selector) if i.type == pafs.FileType.File]
+        with storage.answering():
+            found = [i.path for i in self.fs.get_file_info(selector) if i.type == pafs.FileType.File]
         return sorted(p for p in found if p.endswith(".parquet") and ".pending" not in p)
 
     def pictures(self, folder: str) -> set[str]:
@@ -218,7 +219,7 @@ class Run:
 
     def read_file(self, file: str, columns: Iterable[str] | None = None) -> pa.Table:
         """One file named by `files`, or some columns of it."""
-        with self.fs.open_input_file(file) as f:
+        with storage.answering(), self.fs.open_input_file(file) as f:
             return pq.ParquetFile(f).read(columns=None if columns is None else list(columns))
 
     def rewrite(self, table: str, file: str, rows: pa.Table) -> None:
@@ -231,7 +232,7 @@ class Run:
         such as "instances.list.element.descriptor": only these are read from disk."""
         chosen = None if columns is None else list(columns)
         for file in self.files(table):
-            with self.fs.open_input_file(file) as f:
+            with storage.answering(), self.fs.open_input_file(file) as f:
                 for batch in pq.ParquetFile(f).iter_batches(rows, columns=chosen):
                     yield pa.Table.from_batches([batch])
 

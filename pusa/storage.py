@@ -4,12 +4,24 @@ path).
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
+from collections.abc import Iterator
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from pusa.errors import UserError
+
+# Requests to S3, ever longer apart, over a minute in all. Arrow's own six seconds are too few for a busy bucket.
+ATTEMPTS = 10
+# How Arrow tells of a server that is busy, down or cut off, in distinction to what it says of one object.
+SILENCE = re.compile(
+    r"NETWORK_CONNECTION|SLOW_DOWN|UNAVAILABLE|INTERNAL_FAILURE|THROTTL|TIMEOUT|HTTP status (429|5\d\d)"
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def locate(uri: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
@@ -21,25 +33,57 @@ def locate(uri: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
         filesystem, path = pafs.FileSystem.from_uri(text)
     except (pa.ArrowInvalid, ValueError) as e:
         raise UserError(f"Cannot open {text}: expected a folder, s3://... or gs://... ({e}).") from e
+    if isinstance(filesystem, pafs.S3FileSystem):
+        _, (settings,) = filesystem.__reduce__()  # all that the address said
+        settings["allow_delayed_open"] = True  # a small file is one request, not three
+        filesystem = pafs.S3FileSystem(**settings, retry_strategy=pafs.AwsStandardS3RetryStrategy(ATTEMPTS))
     return filesystem, path
 
 
+@contextlib.contextmanager
+def answering() -> Iterator[None]:
+    """Around reading and writing: where the storage itself fails (a full disk, a bucket that does not answer, after
+    all attempts), UserError. What is wrong with one file alone stays an OSError."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno in FULL:
+            raise UserError(
+                f"The disk is full ({e}). Make room and give the same command again: nothing is lost."
+            ) from e
+        if SILENCE.search(str(e)):
+            raise UserError(
+                f"The object storage does not answer ({e}). Give the same command again when it does: nothing is lost."
+            ) from e
+        raise
+
+
 def exists(filesystem: pafs.FileSystem, path: str) -> bool:
-    return filesystem.get_file_info(path).type != pafs.FileType.NotFound
+    with answering():
+        return filesystem.get_file_info(path).type != pafs.FileType.NotFound
 
 
 def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes:
-    """The whole content of one file. Raises OSError."""
-    with filesystem.open_input_file(path) as f:
+    """The whole content of one file. Raises OSError, and UserError as `answering`."""
+    with answering(), filesystem.open_input_file(path) as f:
         return f.read()
 
 
 def write_bytes(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
-    """Writes a file so that readers see all of it or nothing: by rename locally, by one PUT on object storage."""
-    filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+    """Writes a file so that readers see all of it or nothing: by rename locally, by one PUT on object storage. Raises
+    OSError, and UserError as `answering`."""
     local = isinstance(filesystem, pafs.LocalFileSystem)
     target = f"{path}.{os.getpid()}.tmp" if local else path
-    with filesystem.open_output_stream(target) as f:
-        f.write(content)
+    with answering():
+        if local:  # in a bucket there are no folders to make
+            filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
+        try:
+            with filesystem.open_output_stream(target) as f:
+                f.write(content)
+        except OSError:
+            if local:
+                with contextlib.suppress(OSError):
+                    os.remove(target)  # a part of it would keep a full disk full
+            raise
     if local:
         os.replace(target, path)
