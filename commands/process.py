@@ -47,9 +47,16 @@ def process(
     gpus: Annotated[
         int | None, typer.Option(min=1, help="Use so many GPUs; on a cluster they are asked for and waited for.")
     ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Another run of the archive: only what rests on other settings is done again."),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what would be done and by what; do nothing.")] = False,
 ) -> None:
-    """Find the animals in an archive's photos, their patterns and encounters. Resumes a run that did not finish."""
+    """Find the animals in an archive's photos, their patterns and encounters.
+
+    Resumes a run that did not finish, and takes in photos that came to the archive since.
+    """
     from pipelines import cluster
     from pipelines.process import ProcessConfig, begin
     from pipelines.process import process as run_process
@@ -64,15 +71,15 @@ def process(
     settings = load_config(ProcessConfig, config, overrides)
     given = str(instances) if instances else None
     if explain:
-        _explain(archive, out, settings, given, address, cpus, gpus)
+        _explain(archive, out, settings, given, source, address, cpus, gpus)
         return
     command = shlex.join(["pusa", *sys.argv[1:]])
-    summary = begin(archive, out, settings, given, command)
+    summary = begin(archive, out, settings, given, command, source)
     if summary:
         print_summary(summary, console)
     try:
         with cluster.connect(address, cpus, num_gpus=gpus), _gpus(address, gpus, console), _Line(console) as line:
-            manifest = run_process(archive, out, settings, given, line)
+            manifest = run_process(archive, out, settings, given, line, source)
     except BaseException:
         console.print(f"The run is not finished. Resume it with:\n  {command}", soft_wrap=True, highlight=False)
         raise
@@ -80,7 +87,14 @@ def process(
 
 
 def _explain(
-    archive: str, out: str, settings: ProcessConfig, given: str | None, address: str, cpus: int | None, gpus: int | None
+    archive: str,
+    out: str,
+    settings: ProcessConfig,
+    given: str | None,
+    source: str | None,
+    address: str,
+    cpus: int | None,
+    gpus: int | None,
 ) -> None:
     """Prints the plan for this machine, or for a cluster as it will be once the GPUs asked for have come."""
     from pipelines import cluster
@@ -92,7 +106,8 @@ def _explain(
         with cluster.connect(address):
             there = cluster.resources()
     table = Table(show_header=False, title="Plan", title_justify="left")
-    for row in explain(archive, out, settings, given, cpus or there[0], there[1] if gpus is None else gpus):
+    cpus, gpus = cpus or int(there[0]), int(there[1]) if gpus is None else gpus
+    for row in explain(archive, out, settings, given, cpus, gpus, source):
         table.add_row(*row)
     Console().print(table)
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
@@ -54,11 +55,14 @@ class Summary:
     deployments: dict[str, int]
     other_files: dict[str, int]  # by extension
     notices: list[str]
+    new: int  # photos that were not known
+    changed_sequences: int  # with photos that are new, or came from another sequence
 
 
 @dataclass(frozen=True)
 class _Photo:
-    file: PhotoFile
+    photo_id: str
+    path: str
     header: Header | None
     error: str | None  # why there is no header
     deployment: Deployment | None
@@ -68,7 +72,7 @@ class _Photo:
     def taken(self) -> Taken:
         time = self.header.taken_at if self.header else None
         return Taken(
-            path=self.file.path,
+            path=self.path,
             taken_at=self.listed.taken_at or (self.deployment.local(time) if self.deployment and time else time),
             camera=self.header.camera if self.header else None,
             deployment_id=self.deployment.deployment_id if self.deployment else None,
@@ -81,8 +85,13 @@ def index(
     config: IndexConfig = IndexConfig(),
     progress: Callable[[int, int], None] = lambda done, total: None,
     given: str | None = None,
+    known: pa.Table | None = None,
 ) -> Summary:
     """Indexes `archive`; with `run_uri`, writes RUN/index/<shard>.parquet (schema PHOTOS) and RUN/deployments.
+
+    `known`: rows of an earlier index of the archive. Only headers of photos that are not among them are read; their
+    sequences keep their shards, and new ones get new shards. Photos that are gone from the archive stay; those whose
+    file was replaced do not. Sequences are cut anew over all.
 
     What the user's files (`given` are instances) say of a photo's time counts before what the photo says.
 
@@ -104,19 +113,25 @@ def index(
         if file
         for name, photo in exchange.read_photos(file).items()
     }
-    photos = _read(archive, files, deployments, listed, config.threads, progress)
+    earlier = {row["photo_id"]: row for row in known.to_pylist()} if known is not None else {}
+    photos = _read(archive, files, deployments, listed, earlier, config.threads, progress)
+    there = {photo.path for photo in photos}
+    by_id = {d.deployment_id: d for d in deployments}
+    gone = [_known(row, by_id) for row in earlier.values() if row["path"] not in there]
+    photos += gone
     if deployments and not any(p.deployment for p in photos):
         theirs = next(iter(listed), None) if deployments[0].folder is None else deployments[0].folder or "."
         example = f"the file has {theirs}, the archive {files[0].path}"
         raise UserError(f"{config.deployments}: no photo lies in a folder of a deployment ({example}).")
     ids, notices = sequence_ids([p.taken for p in photos], config.sequences)
     sizes = Counter(ids)
-    shards = assign_shards(sizes, config.photos_per_shard)
+    shards = assign_shards(sizes, config.photos_per_shard, {r["sequence_id"]: r["shard"] for r in earlier.values()})
     if run_uri is not None:
         _write(Run(run_uri), photos, ids, shards, deployments)
+    moved = [s for p, s in zip(photos, ids, strict=True) if earlier.get(p.photo_id, {}).get("sequence_id") != s]
 
     readable = [p.taken for p in photos if p.header]
-    errors = [(p.file.path, p.error) for p in photos if p.error]
+    errors = [(p.path, p.error) for p in photos if p.error]
     return Summary(
         photos=len(photos),
         readable=len(readable),
@@ -129,15 +144,20 @@ def index(
         sequence_sizes=dict(sorted(sizes.items())),
         deployments=dict(sorted(Counter(t.deployment_id for t in readable if t.deployment_id).items())),
         other_files=dict(listing.other.most_common()),
-        notices=[*notices, *_notices(listing, photos, deployments, sizes, config)],
+        notices=[*notices, *_notices(listing, photos, deployments, sizes, config), *_gone(gone)],
+        new=sum(p.photo_id not in earlier for p in photos),
+        changed_sequences=len(set(moved)),
     )
 
 
-def assign_shards(sizes: dict[str, int], photos_per_shard: int) -> dict[str, int]:
-    """The shard of each sequence: sequences in the order of their names, a new shard where the next would not fit."""
-    shards: dict[str, int] = {}
-    shard = filled = 0
+def assign_shards(sizes: dict[str, int], photos_per_shard: int, kept: Mapping[str, int] = {}) -> dict[str, int]:
+    """The shard of each sequence: sequences in the order of their names, a new shard where the next would not fit.
+    Those of `kept` stay in their shard, and the others begin behind the last one."""
+    shards = {sequence: kept[sequence] for sequence in sizes if sequence in kept}
+    shard, filled = max(kept.values(), default=-1) + 1, 0
     for sequence, size in sorted(sizes.items()):
+        if sequence in kept:
+            continue
         if filled and filled + size > photos_per_shard:
             shard, filled = shard + 1, 0
         shards[sequence] = shard
@@ -160,6 +180,7 @@ def _read(
     files: Sequence[PhotoFile],
     deployments: Sequence[Deployment],
     listed: Mapping[str, Listed],
+    earlier: Mapping[str, dict[str, Any]],
     threads: int,
     progress: Callable[[int, int], None],
 ) -> list[_Photo]:
@@ -168,12 +189,15 @@ def _read(
     by_id = {d.deployment_id: d for d in deployments}
 
     def read(file: PhotoFile) -> _Photo:
+        name = photo_id(file.path, file.size, file.mtime_ns)
+        if name in earlier:
+            return _known(earlier[name], by_id)
         told = listed.get(normal_path(file.path), Listed())
         deployment = by_id.get(told.deployment_id or "") or deployment_of(file.path, by_folder)
         try:
-            return _Photo(file, read_header(filesystem, f"{root}/{file.path}"), None, deployment, told)
+            return _Photo(name, file.path, read_header(filesystem, f"{root}/{file.path}"), None, deployment, told)
         except PhotoError as e:
-            return _Photo(file, None, str(e), deployment, told)
+            return _Photo(name, file.path, None, str(e), deployment, told)
 
     photos = []
     with ThreadPoolExecutor(threads) as pool:
@@ -183,26 +207,44 @@ def _read(
     return photos
 
 
+def _known(row: dict[str, Any], deployments: Mapping[str, Deployment]) -> _Photo:
+    """A photo as an earlier index knew it: its time is corrected already."""
+    header = None
+    if row["status"] != "error":
+        names = ("width", "height", "taken_at", "camera", "latitude", "longitude")
+        header = Header(**{n: row[n] for n in names})
+    deployment = deployments.get(row["deployment_id"])
+    listed = Listed(taken_at=row["taken_at"], deployment_id=row["deployment_id"])
+    return _Photo(row["photo_id"], row["path"], header, row["error"], deployment, listed)
+
+
 def _write(
     run: Run, photos: Sequence[_Photo], ids: Sequence[str], shards: dict[str, int], deployments: Sequence[Deployment]
 ) -> None:
-    """Writes the rows shard by shard; in a shard by sequence, time and path."""
-    order = sorted(range(len(photos)), key=lambda i: (ids[i], in_order(photos[i].taken)))
-    run.clear("index")
-    for shard, members in groupby(order, key=lambda i: shards[ids[i]]):  # shards follow the order of sequences
-        rows = [_row(photos[i], ids[i], shard) for i in members]
-        run.write("index", pa.Table.from_pylist(rows, schema=PHOTOS), f"{shard:05d}")
-    run.clear("deployments")
+    """Writes the rows shard by shard; in a shard by sequence, time and path. Files that would stay the same are let be,
+    and at no time is a photo in none."""
+    order = sorted(range(len(photos)), key=lambda i: (shards[ids[i]], ids[i], in_order(photos[i].taken)))
+    old, new = set(run.files("index")), set()
+    for shard, members in groupby(order, key=lambda i: shards[ids[i]]):
+        rows = pa.Table.from_pylist([_row(photos[i], ids[i], shard) for i in members], schema=PHOTOS)
+        file = run.file("index", f"{shard:05d}.parquet")
+        if file not in old or not run.read_file(file).equals(rows):
+            run.write("index", rows, f"{shard:05d}")
+        new.add(file)
+    for file in old - new:
+        run.fs.delete_file(file)
     if deployments:
         run.write("deployments", deployments_table(deployments), "deployments")
+    else:
+        run.clear("deployments")
 
 
 def _row(photo: _Photo, sequence_id: str, shard: int) -> dict[str, object]:
     """A row of PHOTOS; fields that are not known yet are null."""
-    file, taken = photo.file, photo.taken
+    taken = photo.taken
     row = {
-        "photo_id": photo_id(file.path, file.size, file.mtime_ns),
-        "path": file.path,
+        "photo_id": photo.photo_id,
+        "path": photo.path,
         "shard": shard,
         "sequence_id": sequence_id,
         "deployment_id": taken.deployment_id,
@@ -212,6 +254,12 @@ def _row(photo: _Photo, sequence_id: str, shard: int) -> dict[str, object]:
     if photo.header is None:
         return row | {"status": "error", "error": photo.error, "instances": []}
     return row | {n: getattr(photo.header, n) for n in ("latitude", "longitude", "width", "height")} | {"status": "new"}
+
+
+def _gone(photos: Sequence[_Photo]) -> list[str]:
+    if not photos:
+        return []
+    return [f"{len(photos)} photos are no longer in the archive ({photos[0].path}): what was found in them stays."]
 
 
 def _notices(
@@ -227,7 +275,7 @@ def _notices(
     if timeless and config.sequences.by == "gap":
         notices.append(f"{timeless} photos without a time are in the sequence of their folder.")
 
-    timed = [(p.file.path, p.taken.taken_at, p.deployment) for p in photos if p.taken.taken_at]
+    timed = [(p.path, p.taken.taken_at, p.deployment) for p in photos if p.taken.taken_at]
     tomorrow = dt.datetime.now() + dt.timedelta(days=1)  # the camera's time zone may be ahead of ours
     wrong = [f"{path}: {time:%Y-%m-%d}" for path, time, _ in timed if time.year < FIRST_YEAR or time > tomorrow]
     if wrong:

@@ -19,9 +19,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines import cluster
+from pipelines import cluster, reuse
 from pipelines.guard import guarded
 from pipelines.index import IndexConfig, Summary, index
+from pipelines.reuse import reusable
+from pipelines.settle import settle, shards_of
 from pipelines.write import PhotoWriter
 from pusa import __version__, exchange, records
 from pusa.duplicates import mark_duplicates
@@ -29,7 +31,7 @@ from pusa.encounters import EncounterBuilder, EncounterConfig
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.records import Run
-from pusa.stages import StagesConfig
+from pusa.stages import RESTS_ON, Stage, StagesConfig, outdated
 
 SYSTEMATIC = 200  # photos after which errors are judged: above one half, something is wrong with the archive itself
 
@@ -57,57 +59,98 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-def begin(archive: str, out: str, config: ProcessConfig, given: str | None = None, command: str = "") -> Summary | None:
-    """Starts a run: indexes the archive and writes the manifest.
-
-    Where the run was begun before, nothing is indexed again: shards stay what they were, and the result is None.
-
-    `given` is a file of instances (`exchange.read_instances`) in place of the detector. `command` is what resumes the
-    run. Raises UserError where the run was begun with other settings or weights: results hold for these, never for a
-    name alone.
-    """
-    run = Run(out)
-    basis: dict[str, Any] = {
+def basis_of(archive: str, config: ProcessConfig, given: str | None) -> dict[str, Any]:
+    """What a run's results rest on: the part of its manifest that must not change."""
+    return {
         "archive": archive,
         "config": config.model_dump(mode="json"),
         "weights": config.digests(given is not None),
         "instances": exchange.digest(given) if given else None,
     }
+
+
+def begin(
+    archive: str,
+    out: str,
+    config: ProcessConfig,
+    given: str | None = None,
+    command: str = "",
+    source: str | None = None,
+) -> Summary | None:
+    """Starts a run: indexes the archive and writes the manifest.
+
+    Where the run was begun before, only photos that came to the archive since are indexed; where there are none, the
+    result is None.
+
+    `given` is a file of instances (`exchange.read_instances`) in place of the detector. `command` is what resumes the
+    run. `source` is another run of the archive, whose index is gone on from, too. Raises UserError where the run was
+    begun with other settings or weights: results hold for these, never for a name alone.
+    """
+    run = Run(out)
+    basis = basis_of(archive, config, given)
     if config.encounters.codebook:
         Codebook.load(config.encounters.codebook).check(basis["weights"])
-    if run.exists():
-        old = run.manifest()
-        changed = [key for key in basis if old.get(key) != basis[key]]
-        if changed:
-            raise UserError(
-                f"{run.uri} was begun with other {' and '.join(changed)}. "
-                "Give another --out folder, or the same archive and settings as before."
-            )
-        return None
-    summary = index(archive, out, config.index, given=given)
+    begun = run.exists()
+    if begun:
+        manifest = unchanged(run, basis)
+    else:
+        since = time.strftime("%FT%TZ", time.gmtime())
+        manifest = basis | {"version": __version__, "begun": since, "seconds": 0.0}
+    known = known_photos(archive, run if begun else Run(source) if source else None, config)
+    summary = index(archive, out, config.index, given=given, known=known)
     if given:
         paths = run.read("index", ["path"])["path"].to_pylist()
         summary.notices.extend(exchange.check_instances(exchange.read_instances(given, archive=archive), paths, given))
-    begun = time.strftime("%FT%TZ", time.gmtime())
-    state = {"version": __version__, "state": "running", "command": command, "begun": begun, "seconds": 0.0}
-    run.write_manifest(basis | state)
+    if begun and not summary.new and not summary.changed_sequences:
+        return None
+    run.write_manifest(manifest | {"state": "running", "command": command})
     return summary
 
 
+def unchanged(run: Run, basis: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a run that rests on `basis`; UserError where it does not."""
+    manifest = run.manifest()
+    changed = [key for key in basis if manifest.get(key) != basis[key]]
+    if changed:
+        raise UserError(
+            f"{run.uri} was begun with other {' and '.join(changed)}. Give the same as before, or another --out; "
+            f"with --from {run.uri} that one does only what rests on the change."
+        )
+    return manifest
+
+
+def known_photos(archive: str, run: Run | None, config: ProcessConfig) -> pa.Table | None:
+    """The index of an earlier run, as far as one of the same archive and index settings can go on from it."""
+    if run is None:
+        return None
+    manifest = run.manifest()
+    if manifest["archive"] != archive:
+        raise UserError(f"{run.uri} is a run of {manifest['archive']}, not of {archive}.")
+    same = manifest["config"]["index"] == config.index.model_dump(mode="json")
+    return run.read("index") if same else None
+
+
 def process(
-    archive: str, out: str, config: ProcessConfig, given: str | None = None, report: Report = lambda progress: None
+    archive: str,
+    out: str,
+    config: ProcessConfig,
+    given: str | None = None,
+    report: Report = lambda progress: None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Processes what is not yet done of a run that `begin` started, in the Ray session that is there; returns its
     manifest.
 
-    Raises UserError where errors look systematic.
+    Of photos that the run `source` has, only the stages that rest on other settings or weights than there are done
+    again. Raises UserError where errors look systematic.
     """
     run = Run(out)
     manifest = run.manifest()
     started = time.monotonic()
     try:
         with cluster.staffed():
-            _photos(run, archive, config, given, report)
+            _photos(run, archive, config, given, report, source)
+            settle(run)
             duplicates = mark_duplicates(run)
             _encounters(run, config, report)
         manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
@@ -117,20 +160,36 @@ def process(
     return manifest
 
 
-def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, report: Report) -> None:
-    """Streams the photos that are not in the run yet through the stages."""
-    import ray
-
+def _photos(
+    run: Run, archive: str, config: ProcessConfig, given: str | None, report: Report, source: str | None
+) -> None:
+    """Brings the photos that are not in the run yet: from the run `source` where it has them, else from the archive."""
     index = run.read("index")
     done = run.read("photos", ["photo_id", "status"])
     progress = Progress("photos", len(index), len(done), before=len(done))
     progress.errors = pc.sum(pc.equal(done["status"], "error")).as_py() or 0
-    size = config.photos_per_block
-    blocks = blocks_of(index, size, done["photo_id"].combine_chunks())
     report(progress)
+    stages = config.stages(archive, given)
+    blocks = blocks_of(index, config.photos_per_block, done["photo_id"].combine_chunks())
+    again = outdated(Run(source).manifest(), run.manifest()) if source else list(RESTS_ON)
+    if source and blocks and "detector" not in again:
+        reused = list(reusable(Run(source), pa.concat_tables(blocks)))
+        _stream(run, reused, reuse.stages(source, again, stages), config, progress, report)
+        blocks = blocks_of(
+            index, config.photos_per_block, run.read("photos", ["photo_id"])["photo_id"].combine_chunks()
+        )
+    _stream(run, blocks, stages, config, progress, report)
+
+
+def _stream(
+    run: Run, blocks: list[pa.Table], stages: list[Stage], config: ProcessConfig, progress: Progress, report: Report
+) -> None:
+    """Blocks of photos through the stages, and into the run."""
+    import ray
+
     if not blocks:
         return
-    stages = config.stages(archive, given)
+    size = config.photos_per_block
     share = cluster.share(len(stages), *cluster.resources())
     stream: ray.data.Dataset = ray.data.from_arrow(blocks)
     for stage, arguments in stages:
@@ -157,7 +216,6 @@ def _photos(run: Run, archive: str, config: ProcessConfig, given: str | None, re
         progress.reasons.update(row["errors"])
         report(progress)
         stop_if_systematic(progress)
-    verify(run, set(index["photo_id"].to_pylist()))
 
 
 def blocks_of(index: pa.Table, size: int, done: pa.Array) -> list[pa.Table]:
@@ -178,35 +236,12 @@ def stop_if_systematic(progress: Progress) -> None:
         )
 
 
-def verify(run: Run, expected: set[str]) -> None:
-    """Every photo of the index is in the run once. A block that Ray cut anew in a retry may have left a photo twice.
-
-    Raises UserError where photos are missing.
-    """
-    seen: set[str] = set()
-    for file in run.files("photos"):
-        ids = run.read_file(file, ["photo_id"])["photo_id"].to_pylist()
-        keep = [i not in seen for i in ids]
-        seen.update(ids)
-        if not all(keep):
-            run.rewrite("photos", file, run.read_file(file).filter(pa.array(keep)))
-    missing = len(expected - seen)
-    if missing:
-        raise UserError(
-            f"{missing} photos are missing in {run.uri} although no error was told. Give the same command again."
-        )
-
-
 def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
     """Groups and encodes shard by shard; a shard's encounters are one file, so finished shards are skipped."""
     import ray
 
-    shards: dict[int, list[str]] = {}
-    for file in run.files("photos"):
-        for shard in set(run.read_file(file, ["shard"])["shard"].to_pylist()):
-            shards.setdefault(shard, []).append(file)
-    finished = {file.rsplit("/", 1)[1] for file in run.files("encounters")}
-    todo = [{"shard": s, "files": files} for s, files in sorted(shards.items()) if f"{s:05d}.parquet" not in finished]
+    shards, finished = shards_of(run)
+    todo = [{"shard": s, "files": files} for s, files in sorted(shards.items()) if s not in finished]
     progress = Progress("encounters", len(shards), len(shards) - len(todo), before=len(shards) - len(todo))
     report(progress)
     if not todo:

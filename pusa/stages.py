@@ -5,6 +5,7 @@ What a run streams photos through and what an endpoint answers with is this, so 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pusa import weights
@@ -18,6 +19,45 @@ from pusa.segmentation.detect import CropConfig, PhotoDetector
 from pusa.segmentation.segmenter import SegmentationConfig
 
 Stage = tuple[type, dict[str, Any]]  # a class, and the arguments that it is made with
+
+# What each stage rests on besides the stages before it: parts of the settings, kinds of weights. In their order.
+RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "detector": (("crops", "segmentation"), ("segmentation",)),
+    "descriptor": (("descriptor",), ("descriptor", "whitening")),
+    "pattern": (("pattern",), ("pattern",)),
+    "embedding": (("embedding",), ("embedding",)),
+}
+BEHIND = {"detector": tuple(RESTS_ON), "descriptor": ("descriptor",), "pattern": ("pattern", "embedding"),
+          "embedding": ("embedding",)}  # fmt: skip
+# The fields of an instance that a stage fills.
+FILLS = {
+    "descriptor": ("descriptor",),
+    "pattern": ("pattern", "pattern_fraction", "usable", "unusable_reason", "patch_boxes"),
+    "embedding": ("embeddings",),
+}
+
+
+def outdated(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The stages, in order, that one run must do again on the photos of another: those that rest on other settings or
+    weights, and those behind them. `old`, `new`: manifests, of which config, weights and instances count."""
+
+    def basis(manifest: Mapping[str, Any], stage: str) -> Any:
+        parts, kinds = RESTS_ON[stage]
+        digests = {kind: manifest["weights"].get(kind) for kind in kinds}
+        settings = {part: dict(manifest["config"].get(part) or {}) for part in parts}
+        for values in settings.values():
+            values.pop("device", None)
+            for name, kind in (("weights", kinds[0]), ("whitening", "whitening")):
+                if digests.get(kind):  # a file is what is in it, wherever it lies
+                    values.pop(name, None)
+        if stage != "detector":
+            return settings, digests
+        # Instances of the user take the detector's place, whatever its settings are.
+        given = manifest.get("instances")
+        return (settings["crops"], given) if given else (settings, digests)
+
+    changed = {stage for stage in RESTS_ON if basis(old, stage) != basis(new, stage)}
+    return [stage for stage in RESTS_ON if any(stage in BEHIND[c] for c in changed)]
 
 
 class StagesConfig(Config):

@@ -75,7 +75,7 @@ def write_bytes(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
     local = isinstance(filesystem, pafs.LocalFileSystem)
     target = f"{path}.{os.getpid()}.tmp" if local else path
     with answering():
-        if local:  # in a bucket there are no folders to make
+        if filesystem.type_name not in ("s3", "gcs"):  # in a bucket there are no folders to make
             filesystem.create_dir(path.rsplit("/", 1)[0], recursive=True)
         try:
             with filesystem.open_output_stream(target) as f:

@@ -22,11 +22,12 @@ from pipelines.process import (
     Progress,
     ShardEncoder,
     begin,
+    blocks_of,
     process,
     stop_if_systematic,
-    verify,
 )
 from pipelines.rebuild import rebuild
+from pipelines.settle import settle
 from pipelines.write import PhotoWriter
 from pusa import records
 from pusa.config import load_config
@@ -114,10 +115,18 @@ def test_a_photo_that_was_written_twice_is_kept_once(tmp_path):
     run = Run(str(tmp_path))
     run.write("photos", rows({"photo_id": "1"}, {"photo_id": "2"}), "a")
     run.write("photos", rows({"photo_id": "2"}, {"photo_id": "3"}), "b")
-    verify(run, {"1", "2", "3"})
+    run.write("index", rows({"photo_id": "1"}, {"photo_id": "2"}, {"photo_id": "3"}), "00000")
+    settle(run)
     assert sorted(run.read("photos", ["photo_id"])["photo_id"].to_pylist()) == ["1", "2", "3"]
+    run.write("index", rows({"photo_id": "4"}), "00001")
     with pytest.raises(UserError, match="1 photos are missing"):
-        verify(run, {"1", "2", "3", "4"})
+        settle(run)
+
+
+def test_a_resumed_run_has_the_blocks_of_one_that_was_never_disturbed():
+    index = rows(*({"photo_id": str(n)} for n in range(8)))
+    blocks = blocks_of(index, 3, pa.array(["3", "4", "5", "7"]))  # the second block, and half of the third
+    assert [block["photo_id"].to_pylist() for block in blocks] == [["0", "1", "2"], ["6"]]
 
 
 def test_the_same_block_overwrites_itself(tmp_path):
