@@ -32,6 +32,12 @@ from pusa.errors import UserError  # noqa: E402
 POLL_SECONDS = 5.0
 PATIENCE_MINUTES = 15.0  # for another node in place of one that was lost
 OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
+# What Ray raises when it is not our code that failed, but something under it.
+CLUSTER_ERRORS = (
+    ray.exceptions.LocalRayletDiedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
+    ray.exceptions.ObjectStoreFullError, ray.exceptions.OutOfMemoryError, ray.exceptions.RayActorError,
+    ray.exceptions.RaySystemError, ray.exceptions.RpcError, ray.exceptions.WorkerCrashedError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -156,22 +162,26 @@ def staffed() -> Iterator[None]:
 def _told(error: BaseException) -> BaseException:
     """What the user is told of an error: a UserError that an actor raised, out of the errors that Ray wraps around it;
     one about the cluster where that gave way; else the error itself, a mistake of ours."""
+    causes: list[BaseException] = []
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, UserError):
-            return UserError(*inner.args)
-        if isinstance(inner, ray.exceptions.OutOfDiskError):
+        causes.append(inner)
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    for cause in causes:
+        if isinstance(cause, UserError):
+            return UserError(*cause.args)
+    for cause in causes:
+        if isinstance(cause, ray.exceptions.OutOfDiskError):
             return UserError(
                 "The disk on which Ray keeps what does not fit into memory is full (/tmp/ray, or what `ray start "
                 "--temp-dir` says). Make room and give the same command again: nothing is lost."
             )
-        if isinstance(inner, ray.exceptions.RayError) and not isinstance(inner, ray.exceptions.RayTaskError):
-            first = str(inner).strip().partition("\n")[0]
+        if isinstance(cause, CLUSTER_ERRORS):
+            first = str(cause).strip().partition("\n")[0]
             return UserError(
-                f"The cluster gave way ({type(inner).__name__}: {first}). `ray status` says what is left of it. Give "
+                f"The cluster gave way ({type(cause).__name__}: {first}). `ray status` says what is left of it. Give "
                 "the same command again: nothing is lost."
             )
-        inner = getattr(inner, "cause", None) or inner.__cause__
     return error
 
 
