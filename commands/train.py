@@ -21,11 +21,17 @@ Minutes = Annotated[float | None, typer.Option(help="End after so many minutes; 
 Settings = Annotated[Path | None, typer.Option(help="YAML with settings of the training.")]
 Seed = Annotated[int, typer.Option(help="Seed of all that is random.")]
 Workers = Annotated[int, typer.Option(help="Train on up to so many workers: GPUs where there are any, else cores.")]
+Address = Annotated[str, typer.Option(help="Ray cluster to train on; `local` starts one on this machine.")]
 Start = Annotated[str | None, typer.Option(help="Weights to fine-tune, such as starter/pattern; else from scratch.")]
 
 
 def _train(
-    training: tuple[type[Config], Callable[..., Any]], config: Path | None, out: Path, workers: int, **flags: Any
+    training: tuple[type[Config], Callable[..., Any]],
+    config: Path | None,
+    out: Path,
+    workers: int,
+    address: str,
+    **flags: Any,
 ) -> None:
     """Runs one training in Ray Train; the folder OUT.run beside the weights keeps its checkpoints."""
     from pipelines import cluster
@@ -35,7 +41,7 @@ def _train(
     model, loop = training
     overrides = {key: value for key, value in flags.items() if value is not None and value != []}
     settings = load_config(model, config, overrides | {"out": str(out.resolve())})
-    with cluster.connect(log_to_driver=True):
+    with cluster.connect(address, log_to_driver=True):
         _, gpus = cluster.resources()
         fit(loop, settings, out.with_suffix(".run"), gpus, workers)
 
@@ -52,12 +58,15 @@ def segmentation(
     config: Settings = None,
     seed: Seed = 0,
     workers: Workers = 1,
+    address: Address = "local",
 ) -> None:
     """Train the detector on photos with masks."""
     from pusa.segmentation.train import SegmentationTraining, loop
 
     pairs = {name: [pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
-    _train((SegmentationTraining, loop), config, out, workers, **pairs, start=start, minutes=minutes, seed=seed)
+    _train(
+        (SegmentationTraining, loop), config, out, workers, address, **pairs, start=start, minutes=minutes, seed=seed
+    )
 
 
 @app.command()
@@ -70,6 +79,7 @@ def pattern(
     config: Settings = None,
     seed: Seed = 0,
     workers: Workers = 1,
+    address: Address = "local",
 ) -> None:
     """Train the pattern extraction on crops and ring masks: synthetic archives, or folders with crops/ and rings/."""
     from pusa.pattern.train import PatternTraining, loop
@@ -78,7 +88,7 @@ def pattern(
         name: [str(folder.resolve()) for folder in given]
         for name, given in (("archives", archive), ("validation", validation))
     }
-    _train((PatternTraining, loop), config, out, workers, **folders, start=start, minutes=minutes, seed=seed)
+    _train((PatternTraining, loop), config, out, workers, address, **folders, start=start, minutes=minutes, seed=seed)
 
 
 @app.command("filter")
@@ -150,6 +160,7 @@ def embedding(
     config: Settings = None,
     seed: Seed = 0,
     workers: Workers = 1,
+    address: Address = "local",
 ) -> None:
     """Train the patch network on coats drawn for it, and on the patches of processed synthetic archives."""
     from pusa.embedding.train import PAPER, EmbeddingTraining, loop
@@ -160,7 +171,7 @@ def embedding(
     }
     flags = pairs | {"artificial": [str(path.resolve()) for path in artificial]}
     flags |= PAPER.model_dump(exclude_unset=True) if paper else {}
-    _train((EmbeddingTraining, loop), config, out, workers, **flags, start=start, minutes=minutes, seed=seed)
+    _train((EmbeddingTraining, loop), config, out, workers, address, **flags, start=start, minutes=minutes, seed=seed)
 
 
 @app.command()
@@ -174,12 +185,13 @@ def age(
     config: Settings = None,
     seed: Seed = 0,
     workers: Workers = 1,
+    address: Address = "local",
 ) -> None:
     """Train AGE, the generator of artificial patches; draws sheets of them beside OUT."""
     from pusa.embedding.age import AgeTraining, loop
 
     runs = [str(folder.resolve()) for folder in run]
-    _train((AgeTraining, loop), config, out, workers, runs=runs, start=start, minutes=minutes, seed=seed)
+    _train((AgeTraining, loop), config, out, workers, address, runs=runs, start=start, minutes=minutes, seed=seed)
 
 
 @app.command()
