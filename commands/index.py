@@ -69,6 +69,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print(
         f"[bold]{summary.photos} photos[/], {summary.readable} readable, {summary.without_time} without a time"
     )
+    if summary.new < summary.photos:
+        console.print(f"[bold]{summary.new} are new[/]; {summary.changed_sequences} sequences are new or change")
     console.print(f"[bold]{len(sizes)} sequences[/] of {sizes[0]} to {sizes[-1]} photos, median {middle}")
     _bars(console, "Photos by date", by_period(summary.by_date))
     _bars(console, "Sequences by number of photos", by_size(sizes))

@@ -15,8 +15,9 @@ from pyarrow import fs as pafs
 
 from pusa.errors import UserError
 
-# Requests to S3, ever longer apart, over a minute in all. Arrow's own six seconds are too few for a busy bucket.
-ATTEMPTS = 10
+# Requests to S3, the pause between them doubling, a minute and a half in all. Arrow's own six seconds are too few for a
+# busy bucket; the SDK's "standard" strategy has a budget of what it repeats, and a bad hour uses that up.
+ATTEMPTS = 12
 # How Arrow tells of a server that is busy, down or cut off, in distinction to what it says of one object.
 SILENCE = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|UNAVAILABLE|INTERNAL_FAILURE|THROTTL|TIMEOUT|HTTP status (429|5\d\d)"
@@ -36,7 +37,7 @@ def locate(uri: str | os.PathLike[str]) -> tuple[pafs.FileSystem, str]:
     if isinstance(filesystem, pafs.S3FileSystem):
         _, (settings,) = filesystem.__reduce__()  # all that the address said
         settings["allow_delayed_open"] = True  # a small file is one request, not three
-        filesystem = pafs.S3FileSystem(**settings, retry_strategy=pafs.AwsStandardS3RetryStrategy(ATTEMPTS))
+        filesystem = pafs.S3FileSystem(**settings, retry_strategy=pafs.AwsDefaultS3RetryStrategy(ATTEMPTS))
     return filesystem, path
 
 
