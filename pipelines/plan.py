@@ -64,8 +64,7 @@ def work_of(archive: str, out: str, config: ProcessConfig, given: str | None, so
     basis, begun = basis_of(archive, config, given), run.exists()
     if begun:
         unchanged(run, basis)
-    base = run if begun else Run(source) if source else None
-    known = known_photos(archive, base, config)
+    known = known_photos(archive, run, source, config)
     if known is None:  # headers are not read, or the plan would take as long as the index
         listed = len(list_photos(archive).files)
         return Work(f"{listed} in {archive}, 0 of them done in {out}", listed, 0, [], "of all sequences")

@@ -91,13 +91,9 @@ def begin(
     if config.encounters.codebook:
         Codebook.load(config.encounters.codebook).check(basis["weights"])
     begun = run.exists()
-    if begun:
-        manifest = unchanged(run, basis)
-    else:
-        since = time.strftime("%FT%TZ", time.gmtime())
-        manifest = basis | {"version": __version__, "begun": since, "seconds": 0.0}
-    known = known_photos(archive, run if begun else Run(source) if source else None, config)
-    summary = index(archive, out, config.index, given=given, known=known)
+    since = {"version": __version__, "begun": time.strftime("%FT%TZ", time.gmtime()), "seconds": 0.0}
+    manifest = unchanged(run, basis) if begun else basis | since
+    summary = index(archive, out, config.index, given=given, known=known_photos(archive, run, source, config))
     if given:
         paths = run.read("index", ["path"])["path"].to_pylist()
         summary.notices.extend(exchange.check_instances(exchange.read_instances(given, archive=archive), paths, given))
@@ -119,15 +115,20 @@ def unchanged(run: Run, basis: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def known_photos(archive: str, run: Run | None, config: ProcessConfig) -> pa.Table | None:
-    """The index of an earlier run, as far as one of the same archive and index settings can go on from it."""
-    if run is None:
+def known_photos(archive: str, run: Run, source: str | None, config: ProcessConfig) -> pa.Table | None:
+    """The index that a run can go on from: its own; or that of `source`, as far as archive and settings are the same,
+    without the photos that could not be read there: the cause may be gone."""
+    if run.exists():
+        return run.read("index")
+    if source is None:
         return None
-    manifest = run.manifest()
+    manifest = Run(source).manifest()
     if manifest["archive"] != archive:
-        raise UserError(f"{run.uri} is a run of {manifest['archive']}, not of {archive}.")
-    same = manifest["config"]["index"] == config.index.model_dump(mode="json")
-    return run.read("index") if same else None
+        raise UserError(f"{source} is a run of {manifest['archive']}, not of {archive}.")
+    if manifest["config"]["index"] != config.index.model_dump(mode="json"):
+        return None
+    rows = Run(source).read("index")
+    return rows.filter(pc.not_equal(rows["status"], "error"))
 
 
 def process(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.index import IndexConfig, assign_shards, index
 from pipelines.plan import explain, time_of, work_of
-from pipelines.process import ProcessConfig, begin, process
+from pipelines.process import ProcessConfig, begin, known_photos, process
 from pipelines.reuse import FILE, Reuse, reusable
 from pipelines.settle import settle, shards_of
 from pusa import records
@@ -314,6 +314,17 @@ def test_a_run_of_another_archive_is_no_beginning(grown, tmp_path):
     photo(tmp_path / "archive/1.jpg", 1)
     with pytest.raises(UserError, match="is a run of"):
         begin(str(tmp_path / "archive"), str(tmp_path / "run"), LIGHT, source=grown["run"].uri)
+
+
+def test_a_photo_whose_header_failed_is_looked_at_again(tmp_path):
+    run = Run(str(tmp_path / "old"))
+    run.write("index", rows({"photo_id": "1"}, {"photo_id": "2", "status": "error", "error": "RAW needs [raw]"}), "0")
+    run.write_manifest({"archive": "A", "config": LIGHT.model_dump(mode="json")})
+    (known,) = known_photos("A", Run(str(tmp_path / "new")), run.uri, LIGHT)["photo_id"].to_pylist()
+    assert known == "1"
+    by_gap = LIGHT.model_copy(update={"index": BY_GAP})
+    assert known_photos("A", Run(str(tmp_path / "new")), run.uri, by_gap) is None  # other sequences: all anew
+    assert known_photos("A", run, None, by_gap)["photo_id"].to_pylist() == ["1", "2"]
 
 
 def test_time_by_what_it_cost_before(grown):
