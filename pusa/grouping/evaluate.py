@@ -18,6 +18,7 @@ from pusa.grouping.assign import GroupingConfig, group
 METHODS: dict[str, GroupingConfig | None] = {
     "chance": None,
     "greedy (the paper's)": GroupingConfig(method="greedy", position=0),
+    "greedy, position": GroupingConfig(method="greedy"),
     "optimal": GroupingConfig(method="optimal", position=0),
     "open": GroupingConfig(method="open", position=0),
     "agglomerative": GroupingConfig(method="agglomerative", position=0),

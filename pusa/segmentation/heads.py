@@ -7,7 +7,6 @@ divided by the number of samples that was asked for. Weights have the background
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
+from pusa.segmentation.pooling import Pooling
 from pusa.segmentation.resnet import stage
 
 RATIOS = (0.5, 1.0, 2.0)  # height / width
@@ -126,36 +126,6 @@ class Proposals(RegionProposalNetwork):
         return score / samples, place / samples
 
 
-class Pooling(nn.Module):
-    """Features of boxes, (k, channels, size, size), from the map that suits each; `strides`: the maps used, by name."""
-
-    def __init__(self, size: int, strides: Mapping[str, int]) -> None:
-        super().__init__()
-        self.size, self.strides = size, dict(strides)
-
-    def forward(self, features: Mapping[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        every = torch.cat(boxes)
-        number = torch.repeat_interleave(
-            torch.arange(len(boxes), device=every.device), torch.tensor([len(b) for b in boxes], device=every.device)
-        )
-        rois = torch.cat([number[:, None].to(every.dtype), every], 1)
-        maps = [(features[name], 1 / stride) for name, stride in self.strides.items()]
-        if len(maps) == 1:
-            return self.pool(*maps[0], rois)
-        # A box of 224 x 224 px belongs to p4, one of half the side to p3, ... (Lin 2017, equation 1).
-        sides = ((every[:, 2] - every[:, 0]) * (every[:, 3] - every[:, 1])).sqrt()
-        level = (4 + torch.log2(sides / 224 + 1e-8)).floor().clamp(2, 1 + len(maps)).long() - 2
-        first = maps[0][0]
-        result = first.new_zeros(len(rois), first.shape[1], self.size, self.size)
-        for n, (found, scale) in enumerate(maps):
-            mine = level == n
-            result[mine] = self.pool(found, scale, rois[mine]).to(result.dtype)
-        return result
-
-    def pool(self, features: Tensor, scale: float, rois: Tensor) -> Tensor:
-        return roi_align(features, rois, self.size, scale, sampling_ratio=0, aligned=True)
-
-
 class BoxPredictor(nn.Module):
     """Scores and box changes of K classes from the box head's features, as torchvision wants them: background first."""
 
@@ -167,7 +137,9 @@ class BoxPredictor(nn.Module):
         draw(self.bbox_pred, 0.001)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.cls_score(x).roll(1, 1), F.pad(self.bbox_pred(x), (4, 0))
+        with torch.autocast(x.device.type, enabled=False):  # rounded scores tie
+            x = x.float()
+            return self.cls_score(x).roll(1, 1), F.pad(self.bbox_pred(x), (4, 0))
 
 
 class BoxHead(nn.Module):

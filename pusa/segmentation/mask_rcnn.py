@@ -21,8 +21,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from pusa import weights
 from pusa.errors import UserError
 from pusa.segmentation import detectron2
-from pusa.segmentation.heads import Anchors, BoxHead, BoxPredictor, Heads, MaskHead, Pooling, Proposals, StageHeads
+from pusa.segmentation.heads import Anchors, BoxHead, BoxPredictor, Heads, MaskHead, Proposals, StageHeads
 from pusa.segmentation.lite import LiteMaskRCNN
+from pusa.segmentation.pooling import Pooling
 from pusa.segmentation.resnet import Pyramid, ResNet
 
 SIZES = (32, 64, 128, 256, 512)  # px of anchors
