@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -34,7 +35,7 @@ import sys, uvicorn, pyarrow as pa
 from fastapi import FastAPI, UploadFile
 from pusa import records
 from serving.settings import ServingConfig
-from pusa.gallery.index import Query
+from pusa.gallery.index import ALL, Query
 from serving.workers import Describing, Detecting, Identifying
 config = ServingConfig(gallery=sys.argv[1], data=sys.argv[2], threads=1)
 detect, describe, identify = Detecting(config), Describing(config), Identifying(config)
@@ -51,7 +52,7 @@ def answer(photos: list[UploadFile]):
     queries = [Query(("r", e), f, n, found.crops[e]) for e, f, n in zip(rows["encounter_id"].to_pylist(),
                fisher.reshape(len(rows), -1), rows["n_patches"].to_pylist())] if len(rows) else []
     return {"candidates": [[{k: c[k] for k in ("individual", "probability")} for c in a.candidates]
-                           for a in (identify(queries) if queries else [])]}
+                           for a in (identify([(q, ALL) for q in queries]) if queries else [])]}
 uvicorn.run(app, port=int(sys.argv[3]), log_level="error")
 """
 
@@ -72,31 +73,33 @@ def server(command: list[str], address: str, path: str) -> Iterator[subprocess.P
         process.wait(60)
 
 
-def ask(address: str, photo: Path) -> None:
+def ask(client: httpx.Client, photo: Path) -> dict[str, Any]:
     """One photo, until its answer is there."""
     files = [("photos", (photo.name, photo.read_bytes()))]
-    answer = httpx.post(f"{address}/v1/identify", files=files, timeout=600)
+    answer = client.post("/v1/identify", files=files)
     while answer.status_code == 202 or answer.json().get("state") in ("queued", "running"):
-        time.sleep(0.1)
-        answer = httpx.get(address + answer.json()["link"], timeout=60)
+        time.sleep(float(answer.headers.get("retry-after", 2)))
+        answer = client.get(answer.json()["link"])
     assert answer.json().get("state", "done") == "done", answer.text
+    return answer.json()
 
 
 def one_client(address: str, photos: list[Path]) -> list[float]:
     """Seconds of each request of one photo, after two that warm up."""
     seconds = []
-    for photo in [*photos[:2], *photos]:
-        start = time.perf_counter()
-        ask(address, photo)
-        seconds.append(time.perf_counter() - start)
+    with httpx.Client(base_url=address, timeout=600) as client:
+        for photo in [*photos[:2], *photos]:
+            start = time.perf_counter()
+            ask(client, photo)
+            seconds.append(time.perf_counter() - start)
     return seconds[2:]
 
 
 def many_clients(address: str, photos: list[Path], clients: int = 16) -> float:
     """Photos a second."""
     start = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(lambda photo: ask(address, photo), photos))
+    with httpx.Client(base_url=address, timeout=600) as client, ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda photo: ask(client, photo), photos))
     return len(photos) / (time.perf_counter() - start)
 
 

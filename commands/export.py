@@ -49,8 +49,7 @@ def export(
     from pusa.gallery.store import Gallery
 
     options = export.Options(occasion, side.value if side else None, species, read_yaml(metadata) if metadata else {})
-    photos = format.value in ("coco", "megadetector", "wildlife-datasets")
-    dataset = contents_with(Gallery.open(gallery), deployments, masks=photos)
+    dataset = contents_with(Gallery.open(gallery), deployments, masks=format.value in export.MASKED)
     files, notices = export.files_of(dataset, format.value, options)
     console = Console(highlight=False, soft_wrap=True)
     for path in export.save(files, out):

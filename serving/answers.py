@@ -77,6 +77,8 @@ class Result(BaseModel):
     photos: list[Photo]
     encounters: list[Encounter]
     gallery_version: str
+    candidate_set: str  # "all", or the places, years and side that were asked for
+    searched: int | None  # encounters of the gallery in it; null where nothing was to be compared
     weights: dict[str, str]  # SHA-256
 
 

@@ -11,7 +11,9 @@ from fastapi import APIRouter, Depends, File, Form, Header, Query, Response, Upl
 from fastapi.responses import JSONResponse
 
 from pusa import __version__, records
-from serving import answers, database
+from pusa.gallery.candidate_set import CandidateSet
+from pusa.gallery.index import ALL
+from serving import among, answers, database
 from serving.access import Who, bearer, needs
 from serving.answers import ProblemDetails, Token
 from serving.jobs import token_of
@@ -43,6 +45,7 @@ Idempotency = Annotated[
 async def identify(
     here: Here,
     who: Reader,
+    candidate_set: among.FormSet,
     photos: Annotated[list[UploadFile], File(description="Photos (jpg, png, tif, webp), or ZIPs of them.")],
     sequences: Annotated[Literal["one", "folder", "gap"], Form(description="What makes a sequence.")] = "one",
     sequence: Annotated[str, Form(max_length=200, description="Name of the sequence, for one.")] = "sequence",
@@ -51,11 +54,12 @@ async def identify(
     wait: Annotated[float | None, Query(ge=0, le=3600, description="Seconds to wait before a 202.")] = None,
     idempotency_key: Idempotency = None,
 ) -> Response:
-    """Finds the animals in photos, groups them into encounters, and compares each with the gallery. What takes longer
-    than `wait` is answered 202 with a job; ask for it at its `link`."""
+    """Finds the animals in photos, groups them into encounters, and compares each with the gallery, or with a candidate
+    set of it. What takes longer than `wait` is answered 202 with a job; ask for it at its `link`."""
     if enroll and not who.may("reviewer"):
         raise Problem(403, "Not allowed", f"To enroll needs the role reviewer; {who.name} is a {who.role}.")
     settings = {"sequences": sequences, "sequence": clean(sequence), "gap": gap, "enroll": enroll}
+    settings["among"] = candidate_set.model_dump(mode="json")
     job = await take(here, photos, who, settings, idempotency_key)
     limit = here.config.limits.wait_seconds if wait is None else min(wait, here.config.limits.wait_seconds)
     done = await finished(here, job, limit)
@@ -156,7 +160,7 @@ def result_of(here: State, job: database.Job) -> answers.Result:
     for row, found in zip(table.drop_columns(["instances"]).to_pylist(), records.instances(table), strict=True):
         instances = [answers.Instance(**_instance(i)) for i in found]
         photos.append(answers.Photo(**row | {"name": row["path"], "instances": instances}))
-    manifest = run.manifest()
+    manifest, those = run.manifest(), CandidateSet(**job.settings.get("among", {}))
     ranked: dict[str, list[Candidate]] = {}
     for row in run.read("candidates").sort_by("rank").to_pylist():
         ranked.setdefault(row["encounter_id"], []).append(row)
@@ -165,10 +169,12 @@ def result_of(here: State, job: database.Job) -> answers.Result:
         token = token_of((run.key, row["encounter_id"]))
         links = [f"/v1/encounters/{token}/crops/{n}" for n in range(len(row["instance_ids"]))]
         known = ranked.get(row["encounter_id"], [])
-        encounters.append(answers.Encounter(token=token, **row, pictures=links, **candidate_fields(token, known, row)))
+        told = candidate_fields(token, known, row, those)
+        encounters.append(answers.Encounter(token=token, **row, pictures=links, **told))
     order = sorted(range(len(photos)), key=lambda i: photos[i].name)
     return answers.Result(photos=[photos[i] for i in order], encounters=encounters, weights=manifest["weights"],
-                          gallery_version=manifest["gallery_version"])  # fmt: skip
+                          gallery_version=manifest["gallery_version"], candidate_set=str(those),
+                          searched=manifest.get("identified", {}).get("searched"))  # fmt: skip
 
 
 def _instance(i: dict[str, Any]) -> dict[str, Any]:
@@ -176,16 +182,18 @@ def _instance(i: dict[str, Any]) -> dict[str, Any]:
     return i | more
 
 
-def candidate_fields(token: str, candidates: list[Candidate], row: dict[str, Any]) -> dict[str, Any]:
-    """The answer's fields about candidates."""
+def candidate_fields(
+    token: str, candidates: list[Candidate], row: dict[str, Any], those: CandidateSet = ALL
+) -> dict[str, Any]:
+    """The answer's fields about candidates among `those`."""
     if not candidates:
-        reason = "the gallery has nobody to compare with" if row["n_patches"] else "none of its pictures has a pattern"
+        reason = "there is nobody to compare with" if row["n_patches"] else "none of its pictures has a pattern"
         return {"candidates": [], "reason": reason}
     listed = [
         answers.Candidate(
             **{name: c[name] for name in ("rank", "individual", "distance", "probability", "inliers")},
             picture=f"/v1/individuals/{name_token(c['individual'])}/picture",
-            match=f"/v1/encounters/{token}/match/{c['rank']}",
+            match=f"/v1/encounters/{token}/match/{c['rank']}{among.query(those)}",
         )
         for c in candidates
     ]

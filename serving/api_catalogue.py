@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
 from pusa.gallery.enrolment import enroll as run_enroll
 from pusa.gallery.journal import Decision
 from serving import answers
 from serving.access import bearer
+from serving.among import AddressSet
 from serving.answers import Token
 from serving.api import Here, Idempotency, Reader, Reviewer, candidate_fields, job_of, problems
-from serving.exports import EXPORTS
+from serving.exports import FORMATS, Asked, Zip, attached, identities, zipped
 from serving.jobs import token_of
 from serving.problems import Problem
 from serving.shelf import Contents, Entry, name_token
@@ -86,14 +87,14 @@ def encounters(
 
 
 @router.get("/encounters/{token}", response_model=answers.Encounter, tags=["catalogue"])
-async def encounter(here: Here, who: Reader, token: Token) -> answers.Encounter:
-    """An enrolled encounter, with its candidates in the gallery as it is now."""
+async def encounter(here: Here, who: Reader, token: Token, candidate_set: AddressSet) -> answers.Encounter:
+    """An enrolled encounter, with its candidates in the gallery as it is now, or in a candidate set of it."""
     contents = await asyncio.to_thread(here.shelf.contents)
     entry = contents.entry(token)
-    candidates = await here.desk.candidates(entry.key, contents.version)
+    candidates = await here.desk.candidates(entry.key, contents.version, candidate_set)
     crops = await asyncio.to_thread(here.album.crops, entry.key)
     links = [f"/v1/encounters/{token}/crops/{n}" for n in range(len(crops))]
-    found = candidate_fields(token, candidates, {"n_patches": entry.n_patches})
+    found = candidate_fields(token, candidates, {"n_patches": entry.n_patches}, candidate_set)
     return entry_answer(entry).model_copy(
         update={**found, "pictures": links, "instance_ids": [c.instance_id for c in crops]}
     )
@@ -140,15 +141,20 @@ def decided(contents: Contents, d: Decision) -> answers.Decided:
     )  # fmt: skip
 
 
+Format = Annotated[str, Path(json_schema_extra={"enum": list(FORMATS)})]
+
+
 class Csv(StreamingResponse):
     media_type = "text/csv"
 
 
-@router.get("/exports/{name}", tags=["catalogue"], response_class=Csv)
-def export(here: Here, who: Reader, name: str) -> Response:
-    """A file of what was decided: identities.csv."""
-    if name not in EXPORTS:
-        raise Problem(404, "No such export", f"Expected one of {', '.join(EXPORTS)}.")
-    media, made = EXPORTS[name]
-    headers = {"content-disposition": f'attachment; filename="{name}"'}
-    return StreamingResponse(made(here.shelf.contents()), media_type=media, headers=headers)
+@router.get("/exports/identities.csv", tags=["catalogue"], response_class=Csv)
+def export_identities(here: Here, who: Reader) -> Response:
+    """A table of what was decided: one row an encounter."""
+    return Csv(identities(here.shelf.contents()), headers=attached("identities.csv"))
+
+
+@router.get("/exports/{name}", tags=["catalogue"], response_class=Zip)
+def export(here: Here, who: Reader, name: Format, asked: Annotated[Asked, Depends()]) -> Response:
+    """What `pusa export` writes, as a ZIP: only names that are decided. Its notices are in notices.txt."""
+    return zipped(here.shelf.gallery, name, asked)

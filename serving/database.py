@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pusa.errors import UserError
+from pusa.gallery.candidate_set import CandidateSet
+from pusa.gallery.index import ALL
 from pusa.gallery.journal import Key
 
 SCHEMA = """
@@ -30,9 +32,10 @@ CREATE TABLE IF NOT EXISTS jobs (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS once ON jobs (who, idempotency) WHERE idempotency IS NOT NULL;
 CREATE TABLE IF NOT EXISTS encounters (token TEXT PRIMARY KEY, run TEXT NOT NULL, encounter_id TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS answers (
-    run TEXT NOT NULL, encounter_id TEXT NOT NULL, version TEXT NOT NULL, answer TEXT NOT NULL,
-    PRIMARY KEY (run, encounter_id)
+DROP TABLE IF EXISTS answers;                 -- of an older version: without candidate sets
+CREATE TABLE IF NOT EXISTS candidates (
+    run TEXT NOT NULL, encounter_id TEXT NOT NULL, among TEXT NOT NULL, version TEXT NOT NULL, answer TEXT NOT NULL,
+    PRIMARY KEY (run, encounter_id, among)
 );
 CREATE TABLE IF NOT EXISTS keys (
     name TEXT PRIMARY KEY, role TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, made REAL NOT NULL, revoked REAL
@@ -180,18 +183,19 @@ class Database:
 
     # ------------------------------------------------------------------------------------------------ answers
 
-    def keep_answer(self, key: Key, version: str, answer: Any) -> None:
-        sql = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)"
-        self.write(sql, *key, version, json.dumps(answer))
+    def keep_answer(self, key: Key, version: str, answer: Any, among: CandidateSet = ALL) -> None:
+        sql = "INSERT OR REPLACE INTO candidates VALUES (?, ?, ?, ?, ?)"
+        self.write(sql, *key, str(among), version, json.dumps(answer))
 
-    def answer(self, key: Key) -> tuple[str, Any] | None:
+    def answer(self, key: Key, among: CandidateSet = ALL) -> tuple[str, Any] | None:
         """The last answer about an encounter, and the version of the gallery that gave it."""
-        rows = self.rows("SELECT version, answer FROM answers WHERE run=? AND encounter_id=?", *key)
+        sql = "SELECT version, answer FROM candidates WHERE run=? AND encounter_id=? AND among=?"
+        rows = self.rows(sql, *key, str(among))
         return (rows[0]["version"], json.loads(rows[0]["answer"])) if rows else None
 
     def answers(self) -> dict[Key, tuple[str, Any]]:
-        """The last answer about each encounter, and the version of the gallery that gave it."""
-        rows = self.rows("SELECT * FROM answers")
+        """The last answer about each encounter among all, and the version of the gallery that gave it."""
+        rows = self.rows("SELECT * FROM candidates WHERE among=?", str(ALL))
         return {(r["run"], r["encounter_id"]): (r["version"], json.loads(r["answer"])) for r in rows}
 
 

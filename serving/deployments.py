@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from starlette.types import ASGIApp
 
 from pusa.config import load_config
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from serving.app import create_app
@@ -53,8 +54,8 @@ class Identifier:
         self.work = Identifying(config)
 
     @serve.batch(max_batch_size=32, batch_wait_timeout_s=0.005)
-    async def __call__(self, queries: list[Query]) -> list[Answer]:
-        return await asyncio.to_thread(self.work, queries)
+    async def __call__(self, questions: list[tuple[Query, CandidateSet]]) -> list[Answer]:
+        return await asyncio.to_thread(self.work, questions)
 
     async def encode(self, photos: pa.Table) -> Encoded:
         return await asyncio.to_thread(self.work.encode, photos)

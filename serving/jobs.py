@@ -23,6 +23,7 @@ from pyarrow import fs as pafs
 from pusa import __version__, records
 from pusa.duplicates import mark_duplicates
 from pusa.errors import PhotoError, UserError
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.enrolment import enroll
 from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
@@ -174,13 +175,14 @@ class Jobs:
         photos = await asyncio.to_thread(run.read, "photos")
         encoded = await self.stages.encode(photos)
         run.write("encounters", encoded.encounters, "00000")
-        version = await self._identify(run, encoded.encounters, encoded.crops)
+        among = CandidateSet(**job.settings.get("among", {}))
+        version, identified = await self._identify(run, encoded.encounters, encoded.crops, among)
         counts = {"photos": len(photos), "encounters": len(encoded.encounters)}
         run.write_manifest({
             "version": __version__, "state": "finished", "command": f"job {job.job_id}", "archive": job.name,
             "config": self.config.stages.model_dump(mode="json"), "weights": self.digests, "instances": None,
             "counts": counts, "seconds": round(time.monotonic() - begun, 3), "gallery": self.config.gallery,
-            "gallery_version": version,
+            "gallery_version": version, "identified": identified,
         })  # fmt: skip
         if job.settings.get("enroll"):
             self.database.tell(self.owner, job.job_id, "enrolling", job.total)
@@ -219,23 +221,27 @@ class Jobs:
         except Fatal as e:  # the job's other photos shall not wait for it
             return records.with_columns(row, status=["error"], error=[str(e)])
 
-    async def _identify(self, run: Run, encounters: pa.Table, crops: dict[str, Any]) -> str:
-        """Writes the run's candidates; returns the version of the gallery that they are from."""
+    async def _identify(
+        self, run: Run, encounters: pa.Table, crops: dict[str, Any], among: CandidateSet
+    ) -> tuple[str, dict[str, Any]]:
+        """Writes the run's candidates; returns the version of the gallery that they are from, and what
+        `pusa identify` writes into the manifest."""
         rows = encounters.filter(encounters["fisher"].is_valid())
+        counts = {"encounters": len(encounters), "compared": len(rows), "candidate_set": str(among)}
         if not len(rows):
             run.write("candidates", records.CANDIDATES.empty_table(), "00000")
-            return await self.stages.version()
+            return await self.stages.version(), counts
         ids, n = rows["encounter_id"].to_pylist(), rows["n_patches"].to_pylist()
         fisher = rows["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(ids), -1)
         queries = [
             Query((run.key, e), f, k, crops[e]) for e, f, k in zip(ids, fisher.astype(np.float16), n, strict=True)
         ]
-        answers = await asyncio.gather(*(self.stages.identify(q) for q in queries))
+        answers = await asyncio.gather(*(self.stages.identify(q, among) for q in queries))
         for query, given in zip(queries, answers, strict=True):
-            self.database.keep_answer(query.key, given.version, given.candidates)
+            self.database.keep_answer(query.key, given.version, given.candidates, among)
         found = [{c: row[c] for c in records.CANDIDATES.names} for a in answers for row in a.candidates]
         run.write("candidates", pa.Table.from_pylist(found, schema=records.CANDIDATES), "00000")
-        return answers[0].version
+        return answers[0].version, counts | {"searched": answers[0].searched, "new_share": self.config.new_share}
 
 
 def _told(error: Exception, job: Job) -> str:

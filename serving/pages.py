@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from pusa.gallery.journal import Decision, Kind
-from serving import pages_catalogue, pages_entry
+from serving import among, pages_catalogue, pages_entry
 from serving.album import matched
 from serving.problems import Problem
 from serving.render import error_page, page, posted, reader, to
@@ -56,20 +56,25 @@ def following(request: Request, after: str = "") -> Response:
     """The next encounter to look at; the queue's page where none is left."""
     reader(request)
     here = _here(request)
-    entry = here.desk.after(here.shelf.contents(), after or None)
-    return to(f"/review/{entry.token}" if entry else "/review")
+    contents = here.shelf.contents()
+    entry = here.desk.after(contents, after or None)
+    keep = among.query(among.of_page(request, contents)[0])
+    return to(f"/review/{entry.token}{keep}" if entry else "/review")
 
 
 @router.get("/review/{token}")
 async def encounter(request: Request, token: str, decided: str = "") -> Response:
-    """One encounter: its crops, and its candidates side by side with it."""
+    """One encounter: its crops, and its candidates of a candidate set side by side with it."""
     who, here = reader(request), _here(request)
     contents = await asyncio.to_thread(here.shelf.contents)
     entry = contents.entry(token)
     crops = await asyncio.to_thread(here.album.crops, entry.key)
-    candidates, stale = here.desk.kept(entry.key, contents.version)
-    if candidates is None:
-        candidates, stale = await here.desk.candidates(entry.key, contents.version), False
+    those, refused = among.of_page(request, contents)
+    candidates, stale = here.desk.kept(entry.key, contents.version, those)
+    if refused:
+        candidates, stale = [], False
+    elif candidates is None:
+        candidates, stale = await here.desk.candidates(entry.key, contents.version, those), False
     order = [w.entry.token for w in here.desk.queue(contents)]
     return page(
         request, "encounter.html", who, entry=entry, crops=crops, candidates=candidates, stale=stale,
@@ -78,6 +83,7 @@ async def encounter(request: Request, token: str, decided: str = "") -> Response
         position=order.index(token) + 1 if token in order else None,
         total=len(order), previous=_before(order, token), last=last_of(contents, who.name),
         history=[d for d in contents.decisions if entry.key in d.encounters],
+        those=those, keep=among.query(those), refused=refused, places=_places(contents),
     )  # fmt: skip
 
 
@@ -88,10 +94,11 @@ async def fresh(request: Request, token: str) -> Response:
     who, here = reader(request), _here(request)
     contents = await asyncio.to_thread(here.shelf.contents)
     entry = contents.entry(token)
-    before, _ = here.desk.kept(entry.key, contents.version)
-    now = await here.desk.candidates(entry.key, contents.version)
+    those, _ = among.of_page(request, contents)
+    before, _ = here.desk.kept(entry.key, contents.version, those)
+    now = await here.desk.candidates(entry.key, contents.version, those)
     same = before is not None and [c["individual"] for c in before] == [c["individual"] for c in now]
-    return page(request, "fresh.html", who, changed=not same, entry=entry)
+    return page(request, "fresh.html", who, changed=not same, entry=entry, keep=among.query(those))
 
 
 @router.get("/review/{token}/match/{rank}")
@@ -100,7 +107,8 @@ async def match(request: Request, token: str, rank: int) -> Response:
     who, here = reader(request), _here(request)
     contents = await asyncio.to_thread(here.shelf.contents)
     entry = contents.entry(token)
-    found = [c for c in here.desk.kept(entry.key, contents.version)[0] or [] if c["rank"] == rank]
+    those, _ = among.of_page(request, contents)
+    found = [c for c in here.desk.kept(entry.key, contents.version, those)[0] or [] if c["rank"] == rank]
     if not found:
         raise Problem(404, "No such candidate")
     pair = await here.desk.pair(entry.key, (found[0]["run"], found[0]["nearest"]))
@@ -120,14 +128,16 @@ async def decide(request: Request, token: str) -> Response:
     crop = str(form.get("instance_id") or "") or None
     name = str(form.get("individual") or "").strip()[:200] if kind in ("same", "new") else None
     reason = str(form.get("reason") or "")[:2000]
+    those, _ = among.of_page(request, contents)
     made = await asyncio.to_thread(
-        here.desk.decide, who, cast(Kind, kind), [entry], str(form.get("once") or "") or None,
+        here.desk.decide, who, cast(Kind, kind), [entry], str(form.get("once") or "") or None, those,
         individual=name, instance_id=crop, reason=reason,
     )  # fmt: skip
+    keep = among.query(those)
     if crop:  # the encounter itself is still to be decided
-        return to(f"/review/{token}", decided=made.decision_id)
+        return to(f"/review/{token}{keep}", decided=made.decision_id)
     following = here.desk.after(await asyncio.to_thread(here.shelf.contents), token)
-    return to(f"/review/{following.token}" if following else "/review", decided=made.decision_id)
+    return to(f"/review/{following.token}{keep}" if following else "/review", decided=made.decision_id)
 
 
 @router.post("/undo/{decision_id}")
@@ -170,6 +180,11 @@ def _shares(candidates: list[dict[str, Any]]) -> list[tuple[str, float, str]]:
 
 def _decision(contents: Contents, decision_id: str) -> Decision | None:
     return next((d for d in contents.decisions if d.decision_id == decision_id), None)
+
+
+def _places(contents: Contents) -> list[str]:
+    """Places where named animals were seen."""
+    return sorted({e.place for seen in contents.individuals.values() for e in seen if e.place})
 
 
 def _before(order: list[str], token: str) -> str | None:

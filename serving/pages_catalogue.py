@@ -1,15 +1,17 @@
-"""Pages: individuals with their histories, merges and splits, and the journal."""
+"""Pages: individuals with their histories, merges and splits, the journal, and exports."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 
 from serving.album import matched
+from serving.exports import Asked, zipped
 from serving.problems import Problem
 from serving.render import page, posted, reader, to
 from serving.shelf import Contents, Entry, name_token
@@ -141,6 +143,19 @@ async def split(request: Request, token: str) -> Response:
     once = str(form.get("once") or "") or None
     made = await asyncio.to_thread(here.desk.decide, who, "split", entries, once, individual=name, other=other)
     return to(f"/individuals/{name_token(other)}", decided=made.decision_id)
+
+
+@router.get("/export")
+def exports(request: Request) -> Response:
+    """Which formats there are."""
+    return page(request, "export.html", reader(request))
+
+
+@router.get("/export/{name}")
+def exported(request: Request, name: str, asked: Annotated[Asked, Depends()]) -> Response:
+    """The files of a format. As in the API, but what is missing is told on a page."""
+    reader(request)
+    return zipped(_here(request).shelf.gallery, name, asked)
 
 
 @router.get("/journal")

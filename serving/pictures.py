@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Path, Response
 from pusa.gallery.journal import Key
 from serving.access import bearer
 from serving.album import Crop, match_jpeg
+from serving.among import AddressSet
 from serving.answers import Token
 from serving.api import Here, Reader, problems
 from serving.problems import Problem
@@ -73,10 +74,10 @@ def picture(here: Here, who: Reader, token: Token) -> Response:
 
 
 @router.get("/encounters/{token}/match/{rank}", tags=["pictures"], response_class=Jpeg)
-async def match(here: Here, who: Reader, token: Token, rank: Number) -> Response:
+async def match(here: Here, who: Reader, token: Token, rank: Number, candidate_set: AddressSet) -> Response:
     """What matches between an encounter and one of its candidates: two crops, a line for each pair of points, JPEG."""
     key = await asyncio.to_thread(key_of, here, token)
-    kept = here.database.answer(key)
+    kept = here.database.answer(key, candidate_set)
     chosen = [c for c in (kept[1] if kept else []) if c["rank"] == rank]
     if not chosen:
         raise Problem(404, "No such candidate")

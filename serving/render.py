@@ -75,7 +75,7 @@ def page(request: Request, template: str, who: Who | None, status: int = 200, /,
 def to(path: str, **query: str) -> RedirectResponse:
     """To another page, after a form."""
     more = "&".join(f"{k}={quote(v, safe='')}" for k, v in query.items() if v)
-    return RedirectResponse(path + (f"?{more}" if more else ""), 303)
+    return RedirectResponse(path + (f"{'&' if '?' in path else '?'}{more}" if more else ""), 303)
 
 
 def error_page(request: Request, problem: Problem) -> Response:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from pusa.gallery.candidate_set import CandidateSet
+from pusa.gallery.index import ALL
 from pusa.gallery.journal import Decision, Key, Kind
 from serving.access import Who
 from serving.database import Database
@@ -66,22 +68,22 @@ class Desk:
             order = order[tokens.index(token) + 1 :] + order[: tokens.index(token)]
         return order[0] if order else None
 
-    def kept(self, key: Key, version: str) -> tuple[list[Candidate] | None, bool]:
+    def kept(self, key: Key, version: str, among: CandidateSet = ALL) -> tuple[list[Candidate] | None, bool]:
         """What was last found about an encounter, None where it was not asked about; and whether that is from another
         version of the gallery."""
-        kept = self.database.answer(key)
+        kept = self.database.answer(key, among)
         return (kept[1], kept[0] != version) if kept else (None, True)
 
-    async def candidates(self, key: Key, version: str) -> list[Candidate]:
+    async def candidates(self, key: Key, version: str, among: CandidateSet = ALL) -> list[Candidate]:
         """The candidates of an enrolled encounter in the gallery as it is now; empty where it cannot be compared."""
-        kept, stale = self.kept(key, version)
+        kept, stale = self.kept(key, version, among)
         if kept is not None and not stale:
             return kept
         query = await asyncio.to_thread(self.shelf.query, key)
         if query is None:
             return []
-        answer = await self.stages.identify(query)
-        self.database.keep_answer(key, answer.version, answer.candidates)
+        answer = await self.stages.identify(query, among)
+        self.database.keep_answer(key, answer.version, answer.candidates, among)
         return answer.candidates
 
     async def ask_all(self) -> int:
@@ -98,12 +100,13 @@ class Desk:
         return None if query is None else await self.stages.pair(query, nearest)
 
     def decide(
-        self, who: Who, kind: Kind, entries: Iterable[Entry] = (), idempotency: str | None = None, **fields: Any
-    ) -> Decision:
+        self, who: Who, kind: Kind, entries: Iterable[Entry] = (), idempotency: str | None = None,
+        among: CandidateSet = ALL, **fields: Any,
+    ) -> Decision:  # fmt: skip
         """Writes a decision, signed by who asks, with the candidates that they were shown. The same idempotency key
         again gives the decision that was made then. Raises UserError where it would have no effect."""
         keys = tuple(e.key for e in entries)
-        kept = self.database.answer(keys[0]) if keys else None
+        kept = self.database.answer(keys[0], among) if keys else None
         shown = tuple(c["individual"] for c in kept[1]) if kept else ()
         name = f"{who.name}\0{idempotency}" if idempotency else uuid.uuid4().hex
         made = Decision(

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
 from serving.problems import Problem
@@ -33,7 +34,7 @@ class Stages(Protocol):
 
     async def encode(self, photos: pa.Table) -> Encoded: ...
 
-    async def identify(self, query: Query) -> Answer: ...
+    async def identify(self, query: Query, among: CandidateSet) -> Answer: ...
 
     async def pair(self, query: Query, nearest: Key) -> Pair | None: ...
 
@@ -56,8 +57,8 @@ class Remote:
     async def encode(self, photos: pa.Table) -> Encoded:
         return await self._call(lambda: self.identifier.encode.remote(photos), "identifier")
 
-    async def identify(self, query: Query) -> Answer:
-        return await self._call(lambda: self.identifier.remote(query), "identifier")
+    async def identify(self, query: Query, among: CandidateSet) -> Answer:
+        return await self._call(lambda: self.identifier.remote((query, among)), "identifier")
 
     async def pair(self, query: Query, nearest: Key) -> Pair | None:
         return await self._call(lambda: self.identifier.pair.remote(query, nearest), "identifier")
@@ -103,8 +104,8 @@ class Local:
     async def encode(self, photos: pa.Table) -> Encoded:
         return await self._call("identify", self.identifying.encode, photos)
 
-    async def identify(self, query: Query) -> Answer:
-        return (await self._call("identify", self.identifying, [query]))[0]
+    async def identify(self, query: Query, among: CandidateSet) -> Answer:
+        return (await self._call("identify", self.identifying, [(query, among)]))[0]
 
     async def pair(self, query: Query, nearest: Key) -> Pair | None:
         return await self._call("identify", self.identifying.pair, query, nearest)

@@ -10,7 +10,9 @@ import pyarrow as pa
 
 from pusa import records
 from pusa.encounters import EncounterBuilder
+from pusa.errors import UserError
 from pusa.gallery import geometry
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.crops import patches_of
 from pusa.gallery.geometry import Features, Match
 from pusa.gallery.index import Index, Query
@@ -35,10 +37,12 @@ class Pair:
 @dataclass(frozen=True)
 class Answer:
     """`candidates`: the most probable first, rows of `records.CANDIDATES` with `run` and `nearest`, the key of the
-    encounter that stands for the individual. `version`: of the gallery that was asked."""
+    encounter that stands for the individual. `version`: of the gallery that was asked; `searched`: how many of its
+    encounters are in the candidate set."""
 
     candidates: list[dict[str, Any]]
     version: str
+    searched: int
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,23 @@ class Identifying:
             crops[row["encounter_id"]] = [self._features(instances[i]) for i in chosen]
         return Encoded(encounters, crops)
 
-    def __call__(self, queries: list[Query]) -> list[Answer]:
-        """Who are they?"""
-        asked = {q.key: q for q in queries}  # the same one twice is asked once
+    def __call__(self, questions: list[tuple[Query, CandidateSet]]) -> list[Answer]:
+        """Who are they, each of a candidate set?"""
         version, index = self.current()
+        asked: dict[CandidateSet, dict[Key, Query]] = {}  # the same one twice is asked once
+        for query, those in questions:
+            asked.setdefault(those, {})[query.key] = query
         with self._asking:
-            ranking = index.ask(list(asked.values()), top=self.config.top, new_share=self.config.new_share)
+            found = {those: self._of_set(index, some, those) for those, some in asked.items()}
+        searched = {those: _searched(index, those) for those in asked}
+        return [Answer(found[those][query.key], version, searched[those]) for query, those in questions]
+
+    def _of_set(self, index: Index, asked: dict[Key, Query], among: CandidateSet) -> dict[Key, list[dict[str, Any]]]:
+        """Candidates by query; none where nobody is in the set any more."""
         rows: dict[Key, list[dict[str, Any]]] = {key: [] for key in asked}
+        if not _searched(index, among):
+            return rows
+        ranking = index.ask(list(asked.values()), among, self.config.top, self.config.new_share)
         keys, last = list(asked), None
         place = -1
         for row, nearest in zip(ranking.candidates.to_pylist(), ranking.nearest, strict=True):
@@ -118,7 +132,7 @@ class Identifying:
                 last = keys[place]
             run, encounter_id = index.vectors.runs[nearest], index.vectors.encounter_ids[nearest]
             rows[last].append(row | {"run": run, "nearest": encounter_id})  # type: ignore[index]
-        return [Answer(rows[q.key], version) for q in queries]
+        return rows
 
     def pair(self, query: Query, nearest: Key) -> Pair | None:
         """The best pair of a query's crops and those of an encounter of the gallery; None where no points match."""
@@ -152,6 +166,14 @@ class Identifying:
     def _features(self, instance: dict[str, Any]) -> Features:
         points = patches_of(instance["patch_boxes"], instance["embeddings"], self.codebook)
         return geometry.features(instance, self.config.verification.geometry, points)
+
+
+def _searched(index: Index, among: CandidateSet) -> int:
+    """How many encounters are in a candidate set."""
+    try:
+        return int(among.members(index.vectors.about).sum())
+    except UserError:  # since the request was checked, a decision was taken back
+        return 0
 
 
 def version_of(gallery: Gallery) -> str:

@@ -14,6 +14,7 @@ from pusa.exchange.captures import Histories
 from pusa.exchange.dataset import Dataset
 
 Files = dict[str, str]  # content by name
+MASKED = ("coco", "megadetector", "wildlife-datasets")  # formats of pictures: they want a dataset with masks
 Writer = Callable[["Dataset", "Options"], tuple[Files, list[str]]]
 
 

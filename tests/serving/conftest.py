@@ -51,8 +51,8 @@ class Still:
     async def encode(self, photos: pa.Table) -> Encoded:
         return Encoded(records.ENCOUNTERS.empty_table(), {})
 
-    async def identify(self, query) -> Answer:
-        return Answer([], "1.1")
+    async def identify(self, query, among) -> Answer:
+        return Answer([], "1.1", 0)
 
     async def pair(self, query, nearest) -> None:
         return None

@@ -16,6 +16,7 @@ from pipelines.identify import identify
 from pipelines.process import ProcessConfig, begin, process
 from pusa import records
 from pusa.config import load_config
+from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.enrolment import enroll
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
@@ -65,7 +66,8 @@ def uploads(sequences) -> list[tuple[str, tuple[str, bytes]]]:
 
 def test_the_same_numbers_as_a_run(client, values, run, sequences):
     """Boxes, masks, crops, descriptors, patterns, embeddings, Fisher vectors, candidates: equal to the last bit."""
-    answer = client.post("/v1/identify?wait=300", files=uploads(sequences), data={"sequences": "folder"})
+    asked = {"sequences": "folder", "from_year": "2000"}  # a candidate set, of all that were taken since
+    answer = client.post("/v1/identify?wait=300", files=uploads(sequences), data=asked)
     assert answer.status_code == 200, answer.text
     job = answer.json()
     online = Run(f"{values['applications'][0]['args']['data']}/jobs/{job['job_id']}/run")
@@ -90,7 +92,11 @@ def test_the_same_numbers_as_a_run(client, values, run, sequences):
     assert vectors(online) == vectors(run)
     # The run's first sequence is in the gallery and not compared with itself: its copy, uploaded, finds it. The second
     # one is compared with the same animals in both.
-    identify(run, values["applications"][0]["args"]["gallery"], 5, VerifyConfig())
+    gallery = values["applications"][0]["args"]["gallery"]
+    told = identify(run, gallery, 5, VerifyConfig(), among=CandidateSet(first_year=2000))
+    result = job["result"]
+    assert (result["candidate_set"], result["searched"]) == (told["candidate_set"], told["searched"])
+    assert online.manifest()["identified"].items() <= told.items()
     second = [row for row in run.read("candidates").to_pylist() if row["encounter_id"].startswith("day1")]
     found = [row for row in online.read("candidates").to_pylist() if row["encounter_id"].startswith("day1")]
     assert second
