@@ -4,7 +4,8 @@
 
 ARCHIVE: a folder of photos; GALLERY: one made with the starter weights. Prints p50 and p95 of one client (one photo a
 request) and the throughput of 16 clients as a share of `pusa process`'s. The search alone: benchmarks/search.py.
---soak MINUTES: load with bad input mixed in; memory of all processes before and after, and wrong answers.
+--soak MINUTES: in place of this, load with bad input mixed in; memory of all processes before and after, and wrong
+answers: those that are not the bare server's.
 """
 
 from __future__ import annotations
@@ -30,6 +31,14 @@ import numpy as np
 
 ALONE = 8  # photos of the one client
 ROOT = Path(__file__).resolve().parents[1]
+BAD = [  # name, content, and the status that it deserves; 200 says in the photo's row why it was not read
+    ("broken.jpg", b"\xff\xd8 no more", 200),
+    ("empty.png", b"", 200),
+    ("a.txt", b"x", 422),
+    ("a.zip", b"PK\x03\x04 no more", 422),
+    ("../../a.tif", bytes(1 << 20), 200),
+]
+PAGES = ("/", "/review", "/individuals", "/journal", "/v1/encounters", "/v1/jobs")
 BARE = """
 import sys, uvicorn, pyarrow as pa
 from fastapi import FastAPI, UploadFile
@@ -145,41 +154,65 @@ def memory(process: subprocess.Popen) -> float:
     return total
 
 
-def soak(address: str, photos: list[Path], minutes: float, process: subprocess.Popen) -> None:
-    """Good and bad requests in turn; the good ones must answer as they did at first."""
-    end = time.monotonic() + 60 * minutes
-    expected: dict[str, object] = {}
-    counts = {"good": 0, "bad": 0, "wrong": 0, "500": 0}
+def told(answer: dict[str, Any]) -> list[list[tuple[str, float]]]:
+    """Individuals and probabilities of each encounter that has candidates, of the bare server or of ours."""
+    encounters = answer["result"]["encounters"] if "result" in answer else []
+    found = answer.get("candidates", [e["candidates"] for e in encounters])
+    return sorted([(c["individual"], round(c["probability"], 6)) for c in some] for some in found if some)
+
+
+def soak(address: str, expected: dict[Path, list], minutes: float, process: subprocess.Popen) -> None:
+    """Good and bad requests and pages, of 4 clients; the good ones must answer as the bare server did, and the bad ones
+    with the status that they deserve. Memory: medians of the minutes from a fifth of the time (caches are full) to two
+    fifths, and of the last fifth."""
+    began = time.monotonic()
+    end = began + 60 * minutes
+    counts = {"good": 0, "bad": 0, "page": 0, "busy": 0, "wrong": 0, "500": 0}
     lock = threading.Lock()
-    bad = [("broken.jpg", b"\xff\xd8 no more"), ("a.txt", b"x"), ("a.zip", b"PK\x03\x04 no more"), ("empty.jpg", b"")]
+    photos = list(expected)
+
+    def asked(client: httpx.Client, name: str, content: bytes) -> httpx.Response:
+        answer = client.post("/v1/identify", files=[("photos", (name, content))])
+        while answer.status_code == 202 or (answer.is_success and answer.json()["state"] in ("queued", "running")):
+            time.sleep(1)
+            answer = client.get(answer.json()["link"])
+        return answer
 
     def work(seed: int) -> None:
         rng = np.random.default_rng(seed)
-        with httpx.Client(base_url=address, timeout=300) as client:
+        with httpx.Client(base_url=address, timeout=600) as client:
             while time.monotonic() < end:
-                if rng.random() < 0.3:
-                    answer = client.post("/v1/identify", files=[("photos", bad[rng.integers(len(bad))])])
-                    kind = "bad"
-                else:
+                kind = rng.choice(["good", "bad", "page"], p=[0.6, 0.3, 0.1])
+                if kind == "good":
                     photo = photos[rng.integers(len(photos))]
-                    answer = client.post("/v1/identify?wait=300", files=[("photos", (photo.name, photo.read_bytes()))])
-                    kind = "good"
+                    answer = asked(client, photo.name, photo.read_bytes())
+                    right = answer.status_code == 200 and told(answer.json()) == expected[photo]
+                elif kind == "bad":
+                    name, content, status = BAD[rng.integers(len(BAD))]
+                    answer = asked(client, name, content)
+                    right = answer.status_code == status
+                    if right and status == 200:
+                        right = answer.json()["result"]["photos"][0]["status"] == "error"
+                else:
+                    answer = client.get(PAGES[rng.integers(len(PAGES))])
+                    right = answer.status_code == 200
                 with lock:
                     counts[kind] += 1
+                    counts["busy"] += answer.status_code == 503
                     counts["500"] += answer.status_code in (500, 502, 504)
-                    if kind == "good" and answer.status_code == 200:
-                        told = [[(c["individual"], c["probability"]) for c in e["candidates"]]
-                                for e in answer.json()["result"]["encounters"]]  # fmt: skip
-                        counts["wrong"] += expected.setdefault(photo.name, told) != told
+                    counts["wrong"] += not right
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
     for t in threads:
         t.start()
-    time.sleep(60 * minutes * 0.2)  # warm
-    before = memory(process)
+    samples: list[tuple[float, float]] = []
+    while time.monotonic() < end:
+        samples.append(((time.monotonic() - began) / (60 * minutes), memory(process)))
+        time.sleep(5)
     for t in threads:
         t.join()
-    after = memory(process)
+    before = statistics.median(m for at, m in samples if 0.2 <= at < 0.4)
+    after = statistics.median(m for at, m in samples if at >= 0.8)
     print(f"soak, {minutes:g} min: {counts}; memory {before:.0f} -> {after:.0f} MB ({after / before - 1:+.1%})")
 
 
@@ -199,12 +232,17 @@ def main() -> None:
         pusa = str(Path(sys.executable).parent / "pusa")
         ours = [pusa, "serve", "--gallery", options.gallery, "--data", f"{root}/data", "--port", "8802"]
         with server(bare, "http://127.0.0.1:8801", "/docs"):
-            alone = one_client("http://127.0.0.1:8801", photos[:ALONE])
+            if options.soak:
+                with httpx.Client(base_url="http://127.0.0.1:8801", timeout=600) as client:
+                    expected = {photo: told(ask(client, photo)) for photo in photos}
+            else:
+                alone = one_client("http://127.0.0.1:8801", photos[:ALONE])
         with server(ours, "http://127.0.0.1:8802", "/readyz") as process:
+            if options.soak:
+                soak("http://127.0.0.1:8802", expected, options.soak, process)
+                return
             served = one_client("http://127.0.0.1:8802", photos[:ALONE])
             rate = many_clients("http://127.0.0.1:8802", photos)
-            if options.soak:
-                soak("http://127.0.0.1:8802", photos, options.soak, process)
         per_second = batch(photos, options.gallery, Path(root) / "archive")
     for name, seconds in (("bare uvicorn", alone), ("pusa serve", served)):
         print(f"{name}, one client: p50 {statistics.median(seconds):.2f} s, p95 {np.quantile(seconds, 0.95):.2f} s")
