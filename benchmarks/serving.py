@@ -3,7 +3,7 @@
     python benchmarks/serving.py ARCHIVE GALLERY [--photos 40] [--soak 0]
 
 ARCHIVE: a folder of photos; GALLERY: one made with the starter weights. Prints p50 and p95 of one client (one photo a
-request) and the throughput of 16 clients as a share of `pusa process`'s. The search alone: benchmarks/search.py.
+request) and the throughput of 16 clients as a share of `pusa process`'s. The search alone: serving_search.py.
 --soak MINUTES: in place of this, load with bad input mixed in; memory of all processes before and after, and wrong
 answers: those that are not the bare server's.
 """
@@ -11,7 +11,6 @@ answers: those that are not the bare server's.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import statistics
@@ -21,16 +20,15 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+from servers import memory, server
 
 ALONE = 8  # photos of the one client
-ROOT = Path(__file__).resolve().parents[1]
 BAD = [  # name, content, and the status that it deserves; 200 says in the photo's row why it was not read
     ("broken.jpg", b"\xff\xd8 no more", 200),
     ("empty.png", b"", 200),
@@ -64,22 +62,6 @@ def answer(photos: list[UploadFile]):
                            for a in (identify([(q, ALL) for q in queries]) if queries else [])]}
 uvicorn.run(app, port=int(sys.argv[3]), log_level="error")
 """
-
-
-@contextlib.contextmanager
-def server(command: list[str], address: str, path: str) -> Iterator[subprocess.Popen]:
-    """A process that serves `address`, once it answers."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(600):
-            with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(address + path, timeout=5).status_code == 200:
-                    break
-            time.sleep(0.5)
-        yield process
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def ask(client: httpx.Client, photo: Path) -> dict[str, Any]:
@@ -139,19 +121,6 @@ def batch(photos: list[Path], gallery: str, folder: Path) -> float:
     start = time.perf_counter()
     identify(Run(out), gallery, 5, VerifyConfig())
     return 1 / ((ended - began) / (last - first) + (time.perf_counter() - start) / len(photos))
-
-
-def memory(process: subprocess.Popen) -> float:
-    """MB that a process and all its descendants hold (proportional set size)."""
-    pids, total = [process.pid], 0.0
-    while pids:
-        pid = pids.pop()
-        with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) / 1024
-            pids += [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return total
 
 
 def told(answer: dict[str, Any]) -> list[list[tuple[str, float]]]:

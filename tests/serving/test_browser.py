@@ -163,6 +163,21 @@ def test_pictures_can_be_compared(page, server):
     assert page.get_by_role("dialog").get_by_text("a new animal").is_visible()
 
 
+def test_files_can_be_dropped(page, sequences, tmp_path):
+    """Photos and a folder, as a mouse drops them."""
+    (tmp_path / "folder").mkdir()
+    for (name, content), folder in zip(sequences[0], (tmp_path, tmp_path / "folder", tmp_path / "folder"), strict=True):
+        (folder / name).write_bytes(content)
+    page.goto("/upload")
+    box = page.locator("#drop").bounding_box()
+    files = [str(tmp_path / sequences[0][0][0]), str(tmp_path / "folder")]
+    mouse = page.context.new_cdp_session(page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        data = {"items": [], "files": files, "dragOperationsMask": 1}
+        mouse.send("Input.dispatchDragEvent", {"type": kind, "x": box["x"] + 20, "y": box["y"] + 20, "data": data})
+    page.get_by_text("3 files").wait_for()
+
+
 CONTRAST = """() => {
   const rgb = c => { const m = c.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
   const linear = v => v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
@@ -171,7 +186,7 @@ CONTRAST = """() => {
   const found = [];
   for (const e of document.querySelectorAll("body *")) {
     const text = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!text || !e.checkVisibility() || e.closest("svg, .unseen, .skip, script, option, kbd")) continue;
+    if (!text || !e.checkVisibility() || e.closest("svg, .unseen, .skip, script, option")) continue;
     let back = e, colour = [0, 0, 0, 0];
     while (back && colour[3] === 0) { colour = rgb(getComputedStyle(back).backgroundColor); back = back.parentElement; }
     const [a, b] = [light(rgb(getComputedStyle(e).color)), light(colour)].sort((x, y) => y - x);
@@ -204,8 +219,8 @@ def test_every_page_can_be_read(browser, server, width, scheme):
     encounters = page.request.get("/v1/encounters").json()
     individuals = page.request.get("/v1/individuals").json()
     jobs = page.request.get("/v1/jobs").json()
-    paths = ["/", "/review", "/individuals", "/upload", "/journal", "/nothing"]
-    paths += [f"/review/{encounters[0]['token']}"] if encounters else []
+    paths = ["/", "/review", "/individuals", "/upload", "/journal", "/export", "/nothing"]
+    paths += [f"/review/{encounters[0]['token']}{more}" for more in ("", "?from_year=2001")] if encounters else []
     paths += [f"/individuals/{individuals[0]['token']}"] if individuals else []
     paths += [f"/jobs/{jobs[0]['job_id']}"] if jobs else []
     for path in paths:

@@ -19,7 +19,7 @@ from serving.settings import Limits
 from .conftest import serving
 from .test_api import OPEN, photos, problem
 
-PAGES = ("/", "/review", f"/review/{OPEN}", "/individuals", "/upload", "/journal")
+PAGES = ("/", "/review", f"/review/{OPEN}", "/individuals", "/upload", "/journal", "/export")
 
 
 def key_of(headers: dict[str, str]) -> str:
