@@ -30,10 +30,10 @@ def server(command: list[str], address: str, path: str) -> Iterator[subprocess.P
         process.wait(60)
 
 
-def memory(process: subprocess.Popen) -> float:
+def memory(root: int) -> float:
     """MB that a process and all its descendants hold (proportional set size)."""
     total = 0.0
-    for pid in _tree(process):
+    for pid in _tree(root):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
@@ -41,18 +41,18 @@ def memory(process: subprocess.Popen) -> float:
     return total
 
 
-def cpu(process: subprocess.Popen) -> float:
+def cpu(root: int) -> float:
     """CPU seconds that a process and all its descendants have taken."""
     ticks = 0
-    for pid in _tree(process):
+    for pid in _tree(root):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _tree(process: subprocess.Popen) -> Iterator[int]:
-    pids = [process.pid]
+def _tree(root: int) -> Iterator[int]:
+    pids = [root]
     while pids:
         pid = pids.pop()
         yield pid

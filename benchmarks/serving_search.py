@@ -55,7 +55,7 @@ def main() -> None:
             for name, rounds in paths.items():
                 best = (float("inf"), 0.0)
                 for number, some in enumerate(rounds):
-                    seconds, began = [], cpu(process)
+                    seconds, began = [], cpu(process.pid)
                     for path in some:
                         start = time.perf_counter()
                         answer = client.get(path)
@@ -63,7 +63,7 @@ def main() -> None:
                         assert answer.status_code == 200, answer.text
                         assert name == "nothing" or answer.json()["candidates"], answer.text
                     if number:  # the first warms up
-                        best = min(best, (statistics.median(seconds), (cpu(process) - began) / len(some)))
+                        best = min(best, (statistics.median(seconds), (cpu(process.pid) - began) / len(some)))
                 print(f"{name}: p50 {1000 * best[0]:.1f} ms, {1000 * best[1]:.1f} ms of CPU; {len(every)} encounters")
 
 
