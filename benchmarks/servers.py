@@ -31,12 +31,13 @@ def server(command: list[str], address: str, path: str) -> Iterator[subprocess.P
 
 
 def memory(root: int) -> float:
-    """MB that a process and all its descendants hold (proportional set size)."""
+    """MB that a process and all its descendants hold (proportional set size), files left out: pages of libraries count
+    less as soon as anybody else uses them, too."""
     total = 0.0
     for pid in _tree(root):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
                     total += int(line.split()[1]) / 1024
     return total
 

@@ -153,6 +153,37 @@ def test_a_replica_killed_in_mid_request(client, sequences, deployment):
     assert [p["status"] for p in job["result"]["photos"]] == ["ok"] * 3
 
 
+def test_the_web_killed_in_mid_request(client, sequences):
+    """The request fails clearly. Sent again with its key it finds its job, which the next process takes over; no second
+    one is made."""
+    import ray
+
+    before = len(client.get("/v1/jobs").json())
+    answers: list[httpx.Response] = []
+
+    def send() -> None:
+        for _ in range(60):
+            with contextlib.suppress(httpx.HTTPError):
+                headers = {"idempotency-key": "kill Web"}
+                answers.append(client.post("/v1/identify?wait=300", files=uploads(sequences)[:3], headers=headers))
+                if answers[-1].status_code < 500:
+                    return
+            time.sleep(1)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    while len(client.get("/v1/jobs").json()) == before:
+        time.sleep(0.1)
+    ray.kill(replica("Web"), no_restart=True)
+    thread.join(300)
+    assert answers[-1].status_code in (200, 202), answers[-1].text
+    assert {a.status_code for a in answers[:-1]} <= {500, 503}
+    job = finished(client, answers[-1].json()["link"])
+    assert job["state"] == "done", job
+    assert [p["status"] for p in job["result"]["photos"]] == ["ok"] * 3
+    assert len(client.get("/v1/jobs").json()) == before + 1
+
+
 def test_a_rolling_redeployment_drops_nothing(client, values, sequences):
     """Decisions go on while the application is deployed anew: all are in the journal, once. A job goes on, too."""
     gallery = Gallery.open(values["applications"][0]["args"]["gallery"])
