@@ -7,9 +7,7 @@ import hashlib
 import threading
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from pusa.gallery.geometry import Features
+from pusa.gallery import tables
 from pusa.gallery.index import Query
 from pusa.gallery.journal import Catalogue, Decision, Key, catalogue
 from pusa.gallery.lance import conditions
@@ -106,15 +104,13 @@ class Shelf:
     def query(self, key: Key) -> Query | None:
         """An enrolled encounter as a question; None where it has no vector."""
         (condition,) = conditions([key])
-        row = self.gallery.encounters.search().where(condition).select(["fisher", "n_patches"]).to_arrow()
-        if not len(row) or row["fisher"][0].as_py() is None:
+        row = self.gallery.encounters.search().where(condition).select(["fisher", "n_patches", "crops"]).to_arrow()
+        if not len(row) or not row["fisher"][0].is_valid:
             return None
-        fisher = row["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False).astype(np.float16)
-        return Query(key, fisher, row["n_patches"][0].as_py() or 0, self.crops(key))
-
-    def crops(self, key: Key) -> list[Features]:
-        """Points of an encounter's crops."""
-        return self.gallery.features([key])[0]
+        fisher = row["fisher"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        out = self.contents().catalogue.crops.get(key, ())  # the gallery itself would read its whole journal
+        crops = tables.features_of(row["crops"][0].as_py(), out)
+        return Query(key, fisher, row["n_patches"][0].as_py() or 0, crops)
 
     def thumbnail(self, key: Key) -> bytes | None:
         """A JPEG of an encounter."""

@@ -11,10 +11,13 @@ import pytest
 
 from pusa.fisher.codebook import Codebook
 from pusa.gallery.candidate_set import CandidateSet
+from pusa.gallery.geometry import Features, Points
 from pusa.gallery.index import ALL, Query
+from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from serving.jobs import token_of
 from serving.settings import ServingConfig
+from serving.shelf import Shelf
 from serving.workers import Answer, Identifying
 
 from .conftest import Still, serving
@@ -117,6 +120,23 @@ def test_sets_that_nobody_is_in(client, asked, reason):
     assert reason in problem(client.get(f"/v1/encounters/{ASKED}", params=asked), 422)
     assert reason in problem(client.post("/v1/identify", files=photos(), data=asked), 422)
     assert client.get("/v1/jobs").json() == []
+
+
+def test_crops_that_were_taken_out_are_not_compared(gallery, vectors):
+    """Of an enrolled encounter's two crops one is another animal's."""
+
+    def crop(size: float) -> Features:
+        return Features(Points(np.zeros((1, 2), np.float32), np.zeros((1, 128), np.uint8)), size, picture=b"jpeg")
+
+    fisher = pa.FixedSizeListArray.from_arrays(pa.array(vectors[0]), vectors.shape[1])
+    gallery.enroll(
+        pa.table({"run": ["r"], "encounter_id": ["x"], "fisher": fisher}), {"x": {"a": crop(1), "b": crop(2)}}
+    )
+    shelf, key = Shelf(gallery.uri), ("r", "x")
+    assert [c.side for c in shelf.query(key).crops] == [1, 2]
+    gallery.decide(Decision("other_animal", (key,), by="Mia", instance_id="a"))
+    assert [c.side for c in shelf.query(key).crops] == [2]
+    assert np.array_equal(shelf.query(key).fisher, vectors[0])
 
 
 def test_the_answer_repeats_the_set(client):
