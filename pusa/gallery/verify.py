@@ -41,6 +41,7 @@ class VerifyConfig(Config):
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
     neighbours: int = Field(default=3, gt=0)  # that a point votes for; the next one is the background
     maps: int = Field(default=20, ge=0)  # crops for which a crop of the query seeks a map, those with most votes
+    chance: int = Field(default=7, ge=0)  # inliers that two different animals have by chance, and that say nothing
     shortlist: int = Field(default=100, gt=0)  # individuals, the nearest by Fisher vector, that are verified
     encounters: int = Field(default=200, gt=0)  # of these, at most, the nearest
     seconds: float | None = Field(default=None, ge=0)  # of a query, after which no more maps are sought; null = no end
@@ -49,8 +50,8 @@ class VerifyConfig(Config):
 @dataclass(frozen=True)
 class Evidence:
     """For E encounters: `score` (E,), 0 where there is no vote, and `inliers` (E,) int, 0 where there is no map. Of one
-    kind of points the score is that of the best pair of crops, votes x (1 + inliers), and the inliers are those of the
-    best map."""
+    kind of points the score is that of the best pair of crops, votes x (1 + inliers beyond chance), and the
+    inliers are those of the best map, all of them."""
 
     score: np.ndarray
     inliers: np.ndarray
@@ -177,8 +178,9 @@ class Voting:
             if votes[i, k] <= 0 or (deadline is not None and time.monotonic() > deadline):
                 break
             inliers[i, k] = geometry.match(query[i], self.crops[k], self.config.geometry, self.kind).inliers
+        weight = 1 + np.maximum(inliers - self.config.chance, 0)
         for i in range(len(query)):
-            np.maximum.at(found.score, self.encounter, votes[i] * (1 + inliers[i]))
+            np.maximum.at(found.score, self.encounter, votes[i] * weight[i])
             np.maximum.at(found.inliers, self.encounter, inliers[i])
         return found
 
