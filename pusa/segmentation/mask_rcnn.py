@@ -44,6 +44,7 @@ class ResNetMaskRCNN(GeneralizedRCNN):
     """`kind` FPN, C4 or DC5 on a ResNet of `depth` 50 or 101, for `classes` kinds of animals."""
 
     sizes = (800, 1333)  # px of the shorter and at most of the longer side that photos are scaled to
+    half_heads = True  # whether numbers of 16 bits are for the heads, too, where they are for the backbone
     frozen = 2  # of the backbone's stages: the stem and res2 keep their weights in training
 
     def __init__(self, depth: int, kind: str, classes: int = 1, pretrained: bool = False) -> None:

@@ -66,8 +66,12 @@ class Segmenter:
         pixels = torch.from_numpy(net.resize(photo, h, w)).to(self.device).permute(2, 0, 1).float() / 255
         batch = net.transform.batch_images([net.transform.normalize(pixels)], net.transform.size_divisible)
         images = batch.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        half = self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype, enabled=half):
             features = net.backbone(images)
+        if not net.half_heads:
+            half, features = False, {name: f.float() for name, f in features.items()}
+        with torch.autocast(self.device.type, self.dtype, enabled=half):
             proposals, _ = net.rpn(ImageList(images, [(h, w)]), features)
             found = net.roi_heads(features, proposals, [(h, w)])[0][0]
         boxes = found["boxes"].float().cpu().numpy() * np.array([width / w, height / h] * 2, np.float32)
