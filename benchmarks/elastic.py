@@ -4,8 +4,8 @@
 
 The U-Net, from scratch, by `training.trainer.fit`, as `pusa train pattern --workers 2` runs it, in a Ray cluster of a
 head and two nodes of one CPU on this machine. Once undisturbed; once with a node killed after a third of the steps and
-another one added after two thirds of them, so that there are two workers, then one, then two. Prints how many workers
-there were at each epoch, and loss and measures of the held-out archive at the end.
+another one added after half of them, so that there are two workers, then one, then two; once with one worker. Prints
+how many workers there were at each epoch, and loss and measures of the held-out archive at the end.
 """
 
 from __future__ import annotations
@@ -77,14 +77,18 @@ def main(out: Path, archives: list[Path], validation: list[Path], steps: int, se
             epoch_steps=steps // 12, batch=4, window=128, max_crops=300, validation_crops=24, workers=0, seed=seed,
             log_every=0,
         )  # fmt: skip
-        ray_cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        # Not at exit: that would be by signals, which only the main thread may set, and another one adds a node.
+        head = {"num_cpus": 0, "include_dashboard": False}
+        ray_cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=False)
         nodes = [ray_cluster.add_node(num_cpus=1) for _ in range(workers)]
         began = time.monotonic()
-        with cluster.connect(ray_cluster.address):
-            if lost:
-                threading.Thread(target=disturb, args=(ray_cluster, nodes, config), daemon=True).start()
-            fit(loop, config, folder / "run", workers=workers)
-        ray_cluster.shutdown()
+        try:
+            with cluster.connect(ray_cluster.address):
+                if lost:
+                    threading.Thread(target=disturb, args=(ray_cluster, nodes, config), daemon=True).start()
+                fit(loop, config, folder / "run", workers=workers)
+        finally:
+            ray_cluster.shutdown()
         told(name, epochs(config.out), began)
 
 
@@ -100,7 +104,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--archive", type=Path, action="append", required=True)
     parser.add_argument("--validation", type=Path, action="append", required=True)
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=480)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     main(given.out.resolve(), given.archive, given.validation, given.steps, given.seed)

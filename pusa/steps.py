@@ -1,7 +1,8 @@
 """The frame of every training: steps, clock, learning rate, checkpoints, reports; alone, or as one of several workers.
 
-A training is a `Task`: its networks, data and loss. `run` does the rest, the same for all of them. Several workers
-share each step (every one takes its own items, gradients are averaged); their number may change at any checkpoint.
+A training is a `Task`: its networks, data and loss. `run` does the rest, the same for all of them. Steps are those of
+one worker: of several, each does its own at the same time, with its own items, and their gradients are averaged into
+one. Their number may change at any checkpoint; whatever it is, a training sees the same items.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class StepConfig(Config):
 
     out: Path  # the weights; the state to resume from lies in OUT.checkpoint/, the curves in OUT.curves.png
     start: str | None = None  # weights to fine-tune, such as starter/pattern; None: from scratch
-    steps: int = Field(gt=0)
+    steps: int = Field(gt=0)  # of one worker; N workers do N at a time
     minutes: float | None = None  # ends after this time at the latest; the learning rate falls accordingly
     epoch_steps: int = Field(250, gt=0)  # report, validation and checkpoint after so many steps
     batch: int = Field(gt=0)  # items a worker and step
@@ -123,14 +124,14 @@ def run(task: Task[Any], report: Report, resume: Path | None = None) -> Path:
     config, checkpoint = task.config, task.config.out.with_suffix(".checkpoint")
     first = rank() == 0
     task.modules.to(task.device)
-    step, items, history = 0, 0, []  # type: ignore[var-annotated]
+    step, history = 0, []  # type: ignore[var-annotated]
     elapsed, best = 0.0, -float("inf")
     if resume is not None:
         state = restore(resume, task)
-        step, items, elapsed, best = state["step"], state["items"], state["elapsed"], state["best"]
+        step, elapsed, best = state["step"], state["elapsed"], state["best"]
         history = state["history"]
     clock = Clock(config, step, elapsed)
-    order = order_of(items, config.batch)
+    order = order_of(step * config.batch, config.batch)
     batches = iter(DataLoader(task.data(), config.batch, sampler=order, num_workers=config.workers,  # type: ignore[arg-type]
                               collate_fn=task.collate))  # fmt: skip
     progress = agreed(clock.progress(step))
@@ -141,12 +142,11 @@ def run(task: Task[Any], report: Report, resume: Path | None = None) -> Path:
         means = Means()
         for batch in batches:
             means.add(one_step(task, batch, progress))
-            step += 1
-            items += config.batch * world()
+            step += world()
             progress = agreed(clock.progress(step))
-            if first and config.log_every and step % config.log_every == 0:
+            if first and config.log_every and passed(step, config.log_every):
                 print(f"step {step}  {means}  {clock.outlook(step)}", flush=True)
-            if progress >= 1 or step % config.epoch_steps == 0:
+            if progress >= 1 or passed(step, config.epoch_steps):
                 break
         if not first:
             report({}, None)
@@ -157,7 +157,7 @@ def run(task: Task[Any], report: Report, resume: Path | None = None) -> Path:
         if value > best:
             best = value
             task.save()
-        store(checkpoint, task, step=step, items=items, elapsed=clock.elapsed(), best=best, history=history)
+        store(checkpoint, task, step=step, elapsed=clock.elapsed(), best=best, history=history)
         draw_curves(history, config.out.with_suffix(".curves.png"))
         report(measured, checkpoint)
     return config.out
@@ -178,6 +178,11 @@ def rank() -> int:
 def world() -> int:
     """How many workers share the training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def passed(step: int, every: int) -> bool:
+    """Whether the last step of all workers reached or passed a multiple of `every`."""
+    return step // every > (step - world()) // every
 
 
 def agreed(progress: float) -> float:

@@ -1,5 +1,6 @@
 """The frame of a training, with a task that can be worked out by hand: one weight w, loss (w - x)^2."""
 
+import contextlib
 import sys
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_progress_line(tmp_path, capsys):
 def _worker(rank, world, folder):
     """One of several workers; writes its weight and what it reported."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    task = Fit(settings(folder / "w.safetensors", batch=2 // world))
+    task = Fit(settings(folder / "w.safetensors", batch=2 // world, steps=3 * world, epoch_steps=world))
     if rank:
         nn.init.constant_(task.layer.weight, 99.0)  # the first worker's counts
     reports = []
@@ -136,6 +137,36 @@ def test_two_workers_of_one_item_do_the_steps_of_one_worker_of_two(tmp_path):
     assert weights == pytest.approx([alone.layer.weight.item()] * 2)
     assert (tmp_path / "0.txt").read_text() == str([(True, True)] * 3)
     assert (tmp_path / "1.txt").read_text() == str([(False, False)] * 3)  # every worker reports, the first one says
+
+
+@pytest.mark.parametrize(
+    ("workers", "epochs"),
+    [
+        ((1, 1, 1, 1), (3, 6, 9, 12)),
+        ((3, 3), (3, 6, 9, 12)),
+        ((2, 2, 2), (4, 6, 10, 12)),  # the second step of two passes the third
+        ((2, 1, 2), (4, 6, 10, 12)),  # one of them was lost in the second epoch, and another came for the third
+        ((5,), (5, 10, 15)),
+    ],
+)
+def test_however_many_workers_come_and_go_a_training_sees_the_same_items(tmp_path, monkeypatch, workers, epochs):
+    """12 steps of 2 items, an epoch every 3; the number of workers of each session of a training."""
+    config, reports = settings(tmp_path / "w.safetensors", steps=12, epoch_steps=3), []
+
+    def report(measured, checkpoint):
+        reports.append(int(measured["step"]))
+        if len(reports) < len(workers):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(steps, "equalise", lambda module: None)
+    monkeypatch.setattr(steps, "average_gradients", lambda parameters: None)
+    monkeypatch.setattr(steps, "agreed", lambda progress: progress)
+    for session, number in enumerate(workers):
+        monkeypatch.setattr(steps, "world", lambda number=number: number)
+        resume = tmp_path / "w.checkpoint" if session else None
+        with contextlib.suppress(KeyboardInterrupt):
+            run(Fit(config), report, resume)
+    assert tuple(reports) == epochs
 
 
 def test_items_of_workers(monkeypatch):
