@@ -124,27 +124,28 @@ def gpus_of_cluster(count: int, report: Callable[[int], None], minutes: float = 
 
 
 @contextlib.contextmanager
-def staffed() -> Iterator[None]:
-    """Around a run with pools of a fixed size: UserError where nodes were lost and nothing came in their place.
+def staffed() -> Iterator[Callable[[], None]]:
+    """Around a run with pools of a fixed size: UserError where nodes were lost, none came in their place, and the run
+    stands still. Yields what is to be called whenever something is done: an autoscaler takes idle nodes, too.
 
     Ray itself would wait for ever, since the actors of a lost node keep the work that they had in hand.
     """
     wanted, ended, given_up = resources(), threading.Event(), threading.Event()
+    moved = [time.monotonic()]
 
     def watch() -> None:
-        since = time.monotonic()
         while not ended.wait(POLL_SECONDS):
             if all(there >= before for there, before in zip(resources(), wanted, strict=True)):
-                since = time.monotonic()
-            elif time.monotonic() - since > 60 * PATIENCE_MINUTES:
+                moved[0] = time.monotonic()
+            elif time.monotonic() - moved[0] > 60 * PATIENCE_MINUTES:
                 given_up.set()
-                signal.raise_signal(signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it, too
                 return
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
-        yield
+        yield lambda: moved.__setitem__(0, time.monotonic())
     except KeyboardInterrupt:
         if not given_up.is_set():
             raise

@@ -119,6 +119,9 @@ def index(
     by_id = {d.deployment_id: d for d in deployments}
     gone = [_known(row, by_id) for row in earlier.values() if row["path"] not in there]
     photos += gone
+    lost = []
+    if gone:
+        lost = [f"{len(gone)} photos are no longer in the archive ({gone[0].path}): what was found in them stays."]
     if deployments and not any(p.deployment for p in photos):
         theirs = next(iter(listed), None) if deployments[0].folder is None else deployments[0].folder or "."
         example = f"the file has {theirs}, the archive {files[0].path}"
@@ -144,7 +147,7 @@ def index(
         sequence_sizes=dict(sorted(sizes.items())),
         deployments=dict(sorted(Counter(t.deployment_id for t in readable if t.deployment_id).items())),
         other_files=dict(listing.other.most_common()),
-        notices=[*notices, *_notices(listing, photos, deployments, sizes, config), *_gone(gone)],
+        notices=[*notices, *_notices(listing, photos, deployments, sizes, config), *lost],
         new=sum(p.photo_id not in earlier for p in photos),
         changed_sequences=len(set(moved)),
     )
@@ -254,12 +257,6 @@ def _row(photo: _Photo, sequence_id: str, shard: int) -> dict[str, object]:
     if photo.header is None:
         return row | {"status": "error", "error": photo.error, "instances": []}
     return row | {n: getattr(photo.header, n) for n in ("latitude", "longitude", "width", "height")} | {"status": "new"}
-
-
-def _gone(photos: Sequence[_Photo]) -> list[str]:
-    if not photos:
-        return []
-    return [f"{len(photos)} photos are no longer in the archive ({photos[0].path}): what was found in them stays."]
 
 
 def _notices(

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import cluster
+from pipelines.basis import basis_of, known_photos, unchanged
 from pipelines.index import index
-from pipelines.process import ProcessConfig, basis_of, known_photos, unchanged
+from pipelines.process import ProcessConfig
 from pipelines.reuse import reusable
 from pusa.photos import list_photos
 from pusa.records import Run

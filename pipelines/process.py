@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipelines import cluster, reuse
+from pipelines.basis import basis_of, known_photos, unchanged
 from pipelines.guard import guarded
 from pipelines.index import IndexConfig, Summary, index
 from pipelines.reuse import reusable
@@ -59,16 +60,6 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
-def basis_of(archive: str, config: ProcessConfig, given: str | None) -> dict[str, Any]:
-    """What a run's results rest on: the part of its manifest that must not change."""
-    return {
-        "archive": archive,
-        "config": config.model_dump(mode="json"),
-        "weights": config.digests(given is not None),
-        "instances": exchange.digest(given) if given else None,
-    }
-
-
 def begin(
     archive: str,
     out: str,
@@ -103,34 +94,6 @@ def begin(
     return summary
 
 
-def unchanged(run: Run, basis: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a run that rests on `basis`; UserError where it does not."""
-    manifest = run.manifest()
-    changed = [key for key in basis if manifest.get(key) != basis[key]]
-    if changed:
-        raise UserError(
-            f"{run.uri} was begun with other {' and '.join(changed)}. Give the same as before, or another --out; "
-            f"with --from {run.uri} that one does only what rests on the change."
-        )
-    return manifest
-
-
-def known_photos(archive: str, run: Run, source: str | None, config: ProcessConfig) -> pa.Table | None:
-    """The index that a run can go on from: its own; or that of `source`, as far as archive and settings are the same,
-    without the photos that could not be read there: the cause may be gone."""
-    if run.exists():
-        return run.read("index")
-    if source is None:
-        return None
-    manifest = Run(source).manifest()
-    if manifest["archive"] != archive:
-        raise UserError(f"{source} is a run of {manifest['archive']}, not of {archive}.")
-    if manifest["config"]["index"] != config.index.model_dump(mode="json"):
-        return None
-    rows = Run(source).read("index")
-    return rows.filter(pc.not_equal(rows["status"], "error"))
-
-
 def process(
     archive: str,
     out: str,
@@ -139,8 +102,7 @@ def process(
     report: Report = lambda progress: None,
     source: str | None = None,
 ) -> dict[str, Any]:
-    """Processes what is not yet done of a run that `begin` started, in the Ray session that is there; returns its
-    manifest.
+    """Processes what is not yet done of a run that `begin` started, in Ray's session; returns its manifest.
 
     Of photos that the run `source` has, only the stages that rest on other settings or weights than there are done
     again. Raises UserError where errors look systematic.
@@ -149,11 +111,16 @@ def process(
     manifest = run.manifest()
     started = time.monotonic()
     try:
-        with cluster.staffed():
-            _photos(run, archive, config, given, report, source)
+        with cluster.staffed() as moved:
+
+            def told(progress: Progress) -> None:
+                moved()
+                report(progress)
+
+            _photos(run, archive, config, given, told, source)
             settle(run)
             duplicates = mark_duplicates(run)
-            _encounters(run, config, report)
+            _encounters(run, config, told)
         manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
     finally:
         manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)

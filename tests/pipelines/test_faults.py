@@ -171,7 +171,18 @@ def test_lost_nodes_are_waited_for_and_not_for_ever(monkeypatch):
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(cluster, "PATIENCE_MINUTES", 0.005)
     with pytest.raises(UserError, match="3 CPUs and 0 GPUs are left of 6 and 0"), cluster.staffed():
-        time.sleep(30)
+        time.sleep(600)
+
+
+def test_a_run_that_moves_is_not_stopped(monkeypatch):
+    there = iter([(6.0, 0.0)])  # then an autoscaler takes a node that nobody needs
+    monkeypatch.setattr(cluster, "resources", lambda: next(there, (3.0, 0.0)))
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "PATIENCE_MINUTES", 0.01)
+    with cluster.staffed() as moved:
+        for _ in range(20):  # twice as long as it would wait
+            time.sleep(0.06)
+            moved()
 
 
 def test_ctrl_c_is_not_taken_for_a_lost_node(monkeypatch):

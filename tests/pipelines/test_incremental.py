@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from pipelines.basis import known_photos
 from pipelines.index import IndexConfig, assign_shards, index
 from pipelines.plan import explain, time_of, work_of
-from pipelines.process import ProcessConfig, begin, known_photos, process
+from pipelines.process import ProcessConfig, begin, process
 from pipelines.reuse import FILE, Reuse, reusable
 from pipelines.settle import settle, shards_of
 from pusa import records
