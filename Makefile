@@ -4,11 +4,12 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO ?= demo
+BENCH ?= runs/bench
 
 # Ray imports 12,000 files; without compiled ones a session starts three times slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format bench clean
 
 demo: $(READY)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo.sh $(DEMO)
@@ -24,6 +25,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The measures of scale, in one table; on a machine that does nothing else. About twelve minutes on two cores.
+bench: $(READY)
+	$(BIN)/python benchmarks/scale.py $(BENCH)
 
 $(UV):
 	$(PYTHON) -m venv .tools

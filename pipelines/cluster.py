@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ from pusa.errors import UserError  # noqa: E402
 
 POLL_SECONDS = 5.0
 PATIENCE_MINUTES = 15.0  # for another node in place of one that was lost
+ACTORS_PER_GPU = 8  # each has its own copy of the networks and of CUDA; no more than fit into 24 GB
+PHOTOS_PER_GPU = 20  # a second; assumed, until a GPU is there to be timed
+BLOCKS_PER_SECOND = 20
 OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
 # What Ray raises when it is not our code that failed, but something under it.
 CLUSTER_ERRORS = (
@@ -42,31 +46,40 @@ CLUSTER_ERRORS = (
 
 @dataclass(frozen=True)
 class Share:
-    """What one actor of a stage gets: Ray's logical resources, the number of such actors, and threads each."""
+    """How a job is spread: how many actors, what each takes of Ray's logical resources, and how large a block is."""
 
     actors: int
     cpus: float
     gpus: float
-    threads: int | None
+    photos_per_block: int
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The resource arguments of `map_batches`: an actor on a GPU asks for no CPU, or Ray wants both at once."""
+    def options(self, blocks: int) -> dict[str, Any]:
+        """The resource arguments of `map_batches` over so many blocks: no more actors than that. An actor on a GPU asks
+        for no CPU, or Ray wants both at once."""
         resources: dict[str, Any] = {"num_gpus": self.gpus} if self.gpus else {"num_cpus": self.cpus}
-        return {"compute": ActorPoolStrategy(size=self.actors), **resources}
+        return {"compute": ActorPoolStrategy(size=min(self.actors, blocks)), **resources}
 
 
-def share(stages: int, cpus: float, gpus: float) -> Share:
-    """Divides a cluster evenly among the actor pools of `stages` stages.
+def share(cpus: float, gpus: float) -> Share:
+    """Divides a cluster among actors of one thread that run all stages: one a core, or up to ACTORS_PER_GPU a GPU.
 
-    With GPUs, every GPU is shared by one actor of each stage. Without, each pool has as many one-threaded actors as
-    fit; on two cores and four stages that is one actor each, of 0.4 CPU: whole CPUs would leave the last pools
-    waiting for ever.
+    Of pools side by side, one a stage, the slowest would set the pace and cores be idle; and on a GPU the thread that
+    looks for key points would, since that takes longer than all the networks.
     """
     if gpus:
-        return Share(actors=int(gpus), cpus=0, gpus=1 / stages, threads=None)
-    actors = max(1, int(cpus) // stages)
-    return Share(actors=actors, cpus=cpus / (stages * actors + 1), gpus=0, threads=1)
+        each = max(1, min(ACTORS_PER_GPU, int(cpus // gpus)))
+        # Rounded down to what Ray can count: seven times .1429 are more than a GPU, and the last would wait for ever.
+        fraction = math.floor(10_000 / each) / 10_000
+        return Share(int(gpus) * each, cpus=0, gpus=fraction, photos_per_block=block_of(PHOTOS_PER_GPU * gpus))
+    actors = max(1, int(cpus))
+    # Not whole cores, for the same reason.
+    return Share(actors, cpus=cpus / (actors + 1), gpus=0, photos_per_block=block_of(actors))
+
+
+def block_of(photos_per_second: float) -> int:
+    """Photos in a block: few, so that little is lost with one and no core is left waiting for the last; but as many as
+    keep the scheduler, which is one process, to BLOCKS_PER_SECOND."""
+    return max(4, math.ceil(photos_per_second / BLOCKS_PER_SECOND))
 
 
 @contextlib.contextmanager

@@ -41,19 +41,20 @@ def explain(
     """What `process` would do with so many CPUs and GPUs, as lines of (what, how); nothing is written."""
     work = work_of(archive, out, config, given, source)
     stages = config.stages(archive, given)
-    share = cluster.share(len(stages), cpus, gpus)
-    takes = f"{share.gpus:g} GPU" if share.gpus else f"{share.cpus:.2g} CPU, {share.threads} thread"
+    share = cluster.share(cpus, gpus)
+    size = config.photos_per_block or share.photos_per_block
+    takes = f"{share.gpus:g} GPU" if share.gpus else f"{share.cpus:.2g} CPU"
     lines = [("photos", work.photos)]
     if work.part:
         lines.append(("from the other run", f"{work.part} photos: {' and '.join(work.again) or 'no stage'} again"))
     lines += [
         ("encounters", work.encounters),
-        ("blocks", f"{-(-(work.whole + work.part) // config.photos_per_block)} of {config.photos_per_block} photos"),
+        ("blocks", f"{-(-(work.whole + work.part) // size)} of {size} photos"),
         ("resources", f"{cpus:g} CPUs, {gpus:g} GPUs"),
+        ("actors", f"{share.actors}, of one thread and {takes} each"),
+        ("each of them runs", " > ".join([*(stage.__name__ for stage, _ in stages), "PhotoWriter"])),
+        ("and then", "ShardEncoder, one a core"),
     ]
-    actors = f"{share.actors} actor{'s' if share.actors > 1 else ''} of {takes} each"
-    lines += [(stage.__name__, actors) for stage, _ in stages]
-    lines += [("PhotoWriter", f"{share.actors}, wherever there is room"), ("ShardEncoder", "one a core")]
     earlier = [Run(uri).manifest() for uri in (out, source) if uri and Run(uri).exists()]
     names = dict(zip(RESTS_ON, (stage.__name__ for stage, _ in stages), strict=True))
     return [*lines, ("time", time_of(work, [names[s] for s in work.again], earlier, cpus, gpus))]

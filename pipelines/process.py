@@ -1,6 +1,6 @@
 """The main job: an archive becomes a run.
 
-    index -> detect -> describe -> pattern -> embed -> photos       streamed, an actor pool a stage, one row a photo
+    index -> detect -> describe -> pattern -> embed -> photos       streamed through a pool of actors, one row a photo
                                               photos -> encounters  per shard of whole sequences: group, then encode
 
 Photos are committed in blocks; a block is written whole, under a name made of its photo ids, so work that is repeated
@@ -18,12 +18,15 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from pipelines import cluster, reuse
 from pipelines.basis import basis_of, known_photos, unchanged
 from pipelines.guard import guarded
 from pipelines.index import IndexConfig, Summary, index
+from pipelines.pool import StageActor
 from pipelines.reuse import reusable
+from pipelines.runlog import RunLog
 from pipelines.settle import settle, shards_of
 from pipelines.write import PhotoWriter
 from pusa import __version__, exchange, records
@@ -41,7 +44,8 @@ class ProcessConfig(StagesConfig):
     """Settings of a run: one part a stage."""
 
     index: IndexConfig = IndexConfig()
-    photos_per_block: int = 8  # unit of progress, of parallel work and of what a fault can cost
+    # Unit of progress, of parallel work and of what a fault can cost; null: 4, on large clusters more
+    photos_per_block: int | None = Field(None, gt=0)
 
 
 @dataclass
@@ -109,7 +113,7 @@ def process(
     """
     run = Run(out)
     manifest = run.manifest()
-    started = time.monotonic()
+    log = RunLog(run, manifest, *cluster.resources())
     try:
         with cluster.staffed() as moved:
 
@@ -117,19 +121,22 @@ def process(
                 moved()
                 report(progress)
 
-            _photos(run, archive, config, given, told, source)
+            _photos(run, archive, config, given, told, source, log)
             settle(run)
             duplicates = mark_duplicates(run)
-            _encounters(run, config, told)
+            _encounters(run, config, told, log)
         manifest |= {"state": "finished", "counts": count(run) | {"duplicates": duplicates}}
+        log.event("finished", **manifest["counts"])
+    except BaseException as e:
+        log.event("stopped", error=f"{type(e).__name__}: {e}"[:1000])
+        raise
     finally:
-        manifest["seconds"] = round(manifest["seconds"] + time.monotonic() - started, 1)
-        run.write_manifest(manifest)
+        log.write()
     return manifest
 
 
 def _photos(
-    run: Run, archive: str, config: ProcessConfig, given: str | None, report: Report, source: str | None
+    run: Run, archive: str, config: ProcessConfig, given: str | None, report: Report, source: str | None, log: RunLog
 ) -> None:
     """Brings the photos that are not in the run yet: from the run `source` where it has them, else from the archive."""
     index = run.read("index")
@@ -138,50 +145,46 @@ def _photos(
     progress.errors = pc.sum(pc.equal(done["status"], "error")).as_py() or 0
     report(progress)
     stages = config.stages(archive, given)
-    blocks = blocks_of(index, config.photos_per_block, done["photo_id"].combine_chunks())
+    share = cluster.share(*cluster.resources())
+    size = config.photos_per_block or share.photos_per_block
+    blocks = blocks_of(index, size, done["photo_id"].combine_chunks())
     again = outdated(Run(source).manifest(), run.manifest()) if source else list(RESTS_ON)
     if source and blocks and "detector" not in again:
         reused = list(reusable(Run(source), pa.concat_tables(blocks)))
-        _stream(run, reused, reuse.stages(source, again, stages), config, progress, report)
-        blocks = blocks_of(
-            index, config.photos_per_block, run.read("photos", ["photo_id"])["photo_id"].combine_chunks()
-        )
-    _stream(run, blocks, stages, config, progress, report)
+        _stream(run, reused, reuse.stages(source, again, stages), size, share, progress, report, log)
+        blocks = blocks_of(index, size, run.read("photos", ["photo_id"])["photo_id"].combine_chunks())
+    _stream(run, blocks, stages, size, share, progress, report, log)
 
 
 def _stream(
-    run: Run, blocks: list[pa.Table], stages: list[Stage], config: ProcessConfig, progress: Progress, report: Report
+    run: Run,
+    blocks: list[pa.Table],
+    stages: list[Stage],
+    size: int,
+    share: cluster.Share,
+    progress: Progress,
+    report: Report,
+    log: RunLog,
 ) -> None:
     """Blocks of photos through the stages, and into the run."""
     import ray
 
     if not blocks:
         return
-    size = config.photos_per_block
-    share = cluster.share(len(stages), *cluster.resources())
-    stream: ray.data.Dataset = ray.data.from_arrow(blocks)
-    for stage, arguments in stages:
-        stream = stream.map_batches(
-            guarded(stage),
-            fn_constructor_kwargs={**arguments, "out": run.uri, "threads": share.threads},
-            batch_size=size,
-            batch_format="pyarrow",
-            **share.options,
-        )
-    stream = stream.map_batches(
-        PhotoWriter,
-        fn_constructor_kwargs={"out": run.uri},
+    guards = [(guarded(kind), {**arguments, "out": run.uri, "threads": 1}) for kind, arguments in stages]
+    stream = ray.data.from_arrow(blocks).map_batches(
+        StageActor,
+        fn_constructor_kwargs={"stages": [*guards, (PhotoWriter, {"out": run.uri})], "run": log.id},
         batch_size=size,
         batch_format="pyarrow",
-        # Actors, not tasks: Ray takes ever another process for a task, and keeps those before.
-        compute=ray.data.ActorPoolStrategy(size=share.actors),
-        num_cpus=share.cpus / 2 / share.actors,
+        **share.options(len(blocks)),
     )
     for row in stream.iter_rows():  # one a block
         progress.done += row["photos"]
         progress.instances += row["instances"]
         progress.errors += len(row["errors"])
         progress.reasons.update(row["errors"])
+        log.row(row, progress.total - progress.done)
         report(progress)
         stop_if_systematic(progress)
 
@@ -204,7 +207,7 @@ def stop_if_systematic(progress: Progress) -> None:
         )
 
 
-def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
+def _encounters(run: Run, config: ProcessConfig, report: Report, log: RunLog) -> None:
     """Groups and encodes shard by shard; a shard's encounters are one file, so finished shards are skipped."""
     import ray
 
@@ -214,16 +217,17 @@ def _encounters(run: Run, config: ProcessConfig, report: Report) -> None:
     report(progress)
     if not todo:
         return
-    cpus, gpus = cluster.resources()
-    share = cluster.share(1, min(cpus, len(todo)), gpus)
+    share = cluster.share(cluster.resources()[0], gpus=0)  # no network in it
+    arguments = {"out": run.uri, "config": config.encounters, "threads": 1}
     stream = ray.data.from_items(todo, override_num_blocks=len(todo)).map_batches(
-        ShardEncoder,
-        fn_constructor_kwargs={"out": run.uri, "config": config.encounters, "threads": share.threads},
+        StageActor,
+        fn_constructor_kwargs={"stages": [(ShardEncoder, arguments)], "run": log.id},
         batch_size=1,
         batch_format="pyarrow",
-        **share.options,
+        **share.options(len(todo)),
     )
-    for _ in stream.iter_rows():
+    for row in stream.iter_rows():
+        log.row(row)
         progress.done += 1
         report(progress)
 

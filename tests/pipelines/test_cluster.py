@@ -106,18 +106,19 @@ def test_no_gpu_comes(autoscaler, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("cpus", "gpus", "expected"),
+    ("cpus", "gpus", "actors", "blocks"),
     [
-        (2, 0, "1 actor of 0.4 CPU, 1 thread each"),  # a laptop: four pools and their writer
-        (2, 1, "1 actor of 0.25 GPU each"),  # one GPU, shared by all stages
-        (256, 16, "16 actors of 0.25 GPU each"),
-        (32, 0, "8 actors of 0.97 CPU, 1 thread each"),
+        (2, 0, "2, of one thread and 0.67 CPU each", "5 of 4 photos"),  # a laptop
+        (32, 0, "32, of one thread and 0.97 CPU each", "5 of 4 photos"),
+        (2, 1, "2, of one thread and 0.5 GPU each", "5 of 4 photos"),
+        (256, 16, "128, of one thread and 0.125 GPU each", "2 of 16 photos"),
     ],
 )
-def test_plan(tmp_path, cpus, gpus, expected):
+def test_plan(tmp_path, cpus, gpus, actors, blocks):
     for number in range(20):
         (tmp_path / f"{number}.jpg").write_bytes(b"")
     plan = dict(explain(str(tmp_path), str(tmp_path / "run"), ProcessConfig(), None, cpus, gpus))
     assert plan["photos"] == f"20 in {tmp_path}, 0 of them done in {tmp_path}/run"
-    assert plan["PhotoDetector"] == plan["PatchEmbedder"] == expected
+    assert (plan["actors"], plan["blocks"]) == (actors, blocks)
+    assert plan["each of them runs"].startswith("PhotoDetector > ")
     assert not (tmp_path / "run").exists()

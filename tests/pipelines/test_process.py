@@ -56,21 +56,27 @@ CONFIG = load_config(ProcessConfig, overrides={"photos_per_block": 2})
 
 
 @pytest.mark.parametrize(
-    ("stages", "cpus", "gpus", "actors"),
+    ("cpus", "gpus", "actors", "photos_per_block"),
     [
-        (4, 2, 0, 1),  # a laptop: one actor a stage, fractions of a core
-        (4, 1, 0, 1),  # one core still works
-        (4, 16, 0, 4),  # as many one-threaded actors as fit
-        (4, 8, 1, 1),  # one GPU, shared by all stages
-        (4, 64, 16, 16),  # one actor of each stage on every GPU
+        (2, 0, 2, 4),  # a laptop: all stages in one actor a core
+        (1, 0, 1, 4),  # one core still works
+        (16, 0, 16, 4),
+        (1000, 0, 1000, 50),  # 1,000 photos a second, 20 blocks
+        (8, 1, 8, 4),  # cores beside a GPU have something to do, too
+        (2, 1, 2, 4),
+        (7, 1, 7, 4),  # sevenths of a GPU
+        (256, 16, 128, 16),  # but not sixteen copies of all networks on a GPU
+        (64, 64, 64, 64),
+        (1, 4, 4, 4),  # fewer cores than GPUs
     ],
 )
-def test_share_never_asks_for_more_than_there_is(stages, cpus, gpus, actors):
-    share = cluster.share(stages, cpus, gpus)
-    assert share.actors == actors
-    assert stages * share.actors * share.gpus <= gpus
-    # The writers take half a share together, beside the pools: without room for one, the run would wait for ever.
-    assert stages * share.actors * share.cpus + share.cpus / 2 <= cpus
+def test_share_never_asks_for_more_than_there_is(cpus, gpus, actors, photos_per_block):
+    share = cluster.share(cpus, gpus)
+    assert (share.actors, share.photos_per_block) == (actors, photos_per_block)
+    # What does not fit would wait for ever. Ray counts in ten-thousandths, rounded.
+    for name, there in (("num_cpus", cpus), ("num_gpus", gpus)):
+        each = round(share.options(blocks=1).get(name, 0) * 10_000)
+        assert each * -(-actors // max(gpus, 1)) <= 10_000 * (there / max(gpus, 1))
 
 
 @pytest.mark.parametrize(
@@ -132,7 +138,18 @@ def test_a_resumed_run_has_the_blocks_of_one_that_was_never_disturbed():
 def test_the_same_block_overwrites_itself(tmp_path):
     block = rows({"photo_id": "1"}, {"photo_id": "2", "status": "error", "error": "empty"})
     counts = [PhotoWriter(str(tmp_path))(block).to_pylist() for _ in range(2)]
-    assert counts[0] == counts[1] == [{"photos": 2, "instances": 0, "errors": ["empty"]}]
+    assert (
+        counts[0]
+        == counts[1]
+        == [
+            {
+                "block": Path(Run(str(tmp_path)).files("photos")[0]).stem,
+                "photos": 2,
+                "instances": 0,
+                "errors": ["empty"],
+            }
+        ]
+    )
     assert len(Run(str(tmp_path)).read("photos")) == 2
 
 

@@ -1,0 +1,35 @@
+"""The measures of scale in one table: `make bench`, or `python benchmarks/scale.py FOLDER`.
+
+Each script prints its rows, figures beside their goals; what a figure is compared with runs in the same script. About
+twelve minutes on two cores. They mean something on a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+SCRIPTS = [["pipeline.py", "--photos", "80"], ["nodes.py", "--nodes", "4"]]
+
+
+def main(folder: Path) -> int:
+    table, failed = Table("measure", "what", "figure", "goal"), 0
+    for script, *options in SCRIPTS:
+        command = [sys.executable, str(Path(__file__).parent / script), str(folder / script.removesuffix(".py"))]
+        done = subprocess.run([*command, *options, "--json"], stdout=subprocess.PIPE, text=True, check=False)
+        rows = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else [("failed", "", "")]
+        failed += bool(done.returncode)
+        for row in rows:
+            table.add_row(script.removesuffix(".py"), *row)
+        table.add_section()
+    Console().print(table)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]).absolute()))
