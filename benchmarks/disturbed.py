@@ -111,13 +111,13 @@ class Job:
         return self.path.read_text()
 
 
-def actors(name: str = "") -> list[int]:
-    """The processes of the pools; `name`: of one stage."""
+def actors() -> list[int]:
+    """The processes of the pool."""
     titles = {}
     for file in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it ended meanwhile
             titles[int(file.parent.name)] = file.read_bytes().split(b"\0")[0].decode(errors="replace")
-    return sorted(pid for pid, t in titles.items() if t.startswith("ray::") and "MapWorker" in t and name in t)
+    return sorted(pid for pid, t in titles.items() if t.startswith("ray::") and "MapWorker" in t)
 
 
 def connected(pid: int, port: int) -> bool:

@@ -168,7 +168,7 @@ def poison_photo(bench: Bench, archive: str, rng: random.Random) -> str:
 
     def kill(request: dict[str, Any]) -> None:
         if request["PATH_INFO"] == f"/photos/{path}" and request["REQUEST_METHOD"] == "GET":
-            for pid in actors("PhotoDetector"):
+            for pid in actors():
                 if connected(pid, int(request["REMOTE_PORT"])):
                     os.kill(pid, signal.SIGKILL)
 
