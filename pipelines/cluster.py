@@ -136,6 +136,10 @@ def gpus_of_cluster(count: int, report: Callable[[int], None], minutes: float = 
         request_resources(bundles=[])
 
 
+class _StandingStill(BaseException):
+    """No Exception: whatever waits for the cluster must let it through."""
+
+
 @contextlib.contextmanager
 def staffed() -> Iterator[Callable[[], None]]:
     """Around a run with pools of a fixed size: UserError where nodes were lost, none came in their place, and the run
@@ -143,25 +147,27 @@ def staffed() -> Iterator[Callable[[], None]]:
 
     Ray itself would wait for ever, since the actors of a lost node keep the work that they had in hand.
     """
-    wanted, ended, given_up = resources(), threading.Event(), threading.Event()
+    wanted, ended = resources(), threading.Event()
     moved = [time.monotonic()]
+
+    def give_up(*_: object) -> None:
+        raise _StandingStill
 
     def watch() -> None:
         while not ended.wait(POLL_SECONDS):
             if all(there >= before for there, before in zip(resources(), wanted, strict=True)):
                 moved[0] = time.monotonic()
             elif time.monotonic() - moved[0] > 60 * PATIENCE_MINUTES:
-                given_up.set()
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it, too
+                # Wakes it, too. Not SIGINT: what a shell has put into the background ignores that.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
                 return
 
+    before = signal.signal(signal.SIGUSR1, give_up)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:
         yield lambda: moved.__setitem__(0, time.monotonic())
-    except KeyboardInterrupt:
-        if not given_up.is_set():
-            raise
+    except _StandingStill:
         cpus, gpus = resources()
         raise UserError(
             f"Nodes were lost, and none came in their place in {PATIENCE_MINUTES:g} minutes: {cpus:g} CPUs and "
@@ -169,8 +175,10 @@ def staffed() -> Iterator[Callable[[], None]]:
             "these: nothing is lost."
         ) from None
     finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         ended.set()
         thread.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 def _told(error: BaseException) -> BaseException:

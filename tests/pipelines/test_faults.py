@@ -183,9 +183,3 @@ def test_a_run_that_moves_is_not_stopped(monkeypatch):
         for _ in range(20):  # twice as long as it would wait
             time.sleep(0.06)
             moved()
-
-
-def test_ctrl_c_is_not_taken_for_a_lost_node(monkeypatch):
-    monkeypatch.setattr(cluster, "resources", lambda: (2.0, 0.0))
-    with pytest.raises(KeyboardInterrupt), cluster.staffed():
-        signal.raise_signal(signal.SIGINT)
