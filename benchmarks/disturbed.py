@@ -35,7 +35,7 @@ encounters: {{codebook: null}}
 """
 # `pusa`, but for the patience with which it waits for another node.
 PUSA = "import pipelines.cluster as c; c.PATIENCE_MINUTES = 0.3; from commands.main import main; main()"
-LIMIT = 400  # seconds; what takes longer hangs
+LIMIT = 1200  # seconds; what takes longer hangs
 
 
 @dataclass

@@ -187,7 +187,8 @@ def faults(folder: Path, tries: int, only: list[str]) -> None:
     archives = {False: bench.local, True: bench.upload()}
     print("| fault | tries | went on | stopped, resumed | photos lost | doubled | different | encounters that differ |")
     print("|---|---|---|---|---|---|---|---|", flush=True)
-    chosen = [c for c in CASES + CROWDED if not only or any(text in c.name for text in only)]
+    wanted = only or [""]
+    chosen = list(dict.fromkeys(c for text in wanted for c in CASES + CROWDED if text in c.name))
     reference = Run(str(folder / "reference"))
     with bench.ray() as ray:
         if not reference.exists() and Job(bench, bench.local, reference.uri, ray.address).wait():

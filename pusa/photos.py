@@ -156,7 +156,7 @@ def read_header(filesystem: pafs.FileSystem, path: str, max_pixels: int = MAX_PI
         # Pillow reads in small steps; each would be a request on object storage.
         with (
             storage.answering(),
-            filesystem.open_input_file(path) as file,
+            storage.open_file(filesystem, path) as file,
             io.BufferedReader(file, 65536) as steps,  # type: ignore[type-var]
         ):
             return _raw_header(steps.read(), max_pixels) if raw.is_raw(path) else _header(_open(steps, max_pixels))

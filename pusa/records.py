@@ -219,7 +219,7 @@ class Run:
 
     def read_file(self, file: str, columns: Iterable[str] | None = None) -> pa.Table:
         """One file named by `files`, or some columns of it."""
-        with storage.answering(), self.fs.open_input_file(file) as f:
+        with storage.answering(), storage.open_file(self.fs, file) as f:
             return pq.ParquetFile(f).read(columns=None if columns is None else list(columns))
 
     def rewrite(self, table: str, file: str, rows: pa.Table) -> None:
@@ -232,7 +232,7 @@ class Run:
         such as "instances.list.element.descriptor": only these are read from disk."""
         chosen = None if columns is None else list(columns)
         for file in self.files(table):
-            with storage.answering(), self.fs.open_input_file(file) as f:
+            with storage.answering(), storage.open_file(self.fs, file) as f:
                 for batch in pq.ParquetFile(f).iter_batches(rows, columns=chosen):
                     yield pa.Table.from_batches([batch])
 

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
+import time
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs as pafs
@@ -22,6 +25,7 @@ ATTEMPTS = 12
 SILENCE = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|UNAVAILABLE|INTERNAL_FAILURE|THROTTL|TIMEOUT|HTTP status (429|5\d\d)"
 )
+PAUSES = [0.1 * 2**n for n in range(ATTEMPTS - 2)]  # seconds, between attempts of ours
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -59,6 +63,57 @@ def answering() -> Iterator[None]:
         raise
 
 
+class _Patient(io.RawIOBase):
+    """A file in a bucket that is read again where it was refused.
+
+    Arrow asks again by itself, but for this: a refusal is some hundred bytes of XML, and where less was asked for, such
+    as a small column, it does not know it for one.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self.file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self.file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        at = self.file.tell()
+        for pause in PAUSES:
+            try:
+                return self.file.read(None if size < 0 else size)
+            except OSError as e:
+                if "flush response stream" not in str(e):
+                    raise
+            time.sleep(pause)
+            self.file.seek(at)
+        return self.file.read(None if size < 0 else size)
+
+    def readinto(self, buffer: Any) -> int:
+        content = self.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
+
+
+def open_file(filesystem: pafs.FileSystem, path: str) -> Any:
+    """A file to be read, `read`, `seek` and `tell`. Raises OSError."""
+    file = filesystem.open_input_file(path)
+    return _Patient(file) if isinstance(filesystem, pafs.S3FileSystem) else file
+
+
 def exists(filesystem: pafs.FileSystem, path: str) -> bool:
     with answering():
         return filesystem.get_file_info(path).type != pafs.FileType.NotFound
@@ -66,7 +121,7 @@ def exists(filesystem: pafs.FileSystem, path: str) -> bool:
 
 def read_bytes(filesystem: pafs.FileSystem, path: str) -> bytes:
     """The whole content of one file. Raises OSError, and UserError as `answering`."""
-    with answering(), filesystem.open_input_file(path) as f:
+    with answering(), open_file(filesystem, path) as f:
         return f.read()
 
 
