@@ -91,6 +91,8 @@ def connect(
 
     `log_to_driver` shows what workers print, such as the progress of a training.
     """
+    # What a stage raises, itself: Ray Data's wrapper forgets it on the way between processes.
+    DataContext.get_current().raise_original_map_exception = True
     if ray.is_initialized():  # a notebook's or a test's session is used as it is
         yield
         return

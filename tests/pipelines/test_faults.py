@@ -1,5 +1,6 @@
 """Faults, injected: processes that die, buckets that refuse, disks that are full. Whole runs: benchmarks/faults.py."""
 
+import errno
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ import ray
 from ray import exceptions
 
 from pipelines import cluster
+from pipelines.cluster import _told as told
 from pipelines.guard import guarded
 from pusa import records, storage
 from pusa.errors import PhotoError, UserError
@@ -151,7 +153,7 @@ class Wrapped(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (Wrapped(UserError("There are no weights.")), "There are no weights."),
         (Wrapped(exceptions.OutOfDiskError("full\nand more")), "disk on which Ray keeps"),
@@ -160,15 +162,35 @@ class Wrapped(Exception):
         (Wrapped(ValueError("shapes differ")), None),  # a mistake of ours is not the cluster's
     ],
 )
-def test_what_is_told_when_the_cluster_gives_way(error, told):
-    found = cluster._told(error)
-    if told is None:
+def test_what_is_told_when_the_cluster_gives_way(error, message):
+    found = told(error)
+    if message is None:
         assert found is error
         return
     assert isinstance(found, UserError)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         raise found
     assert "and more" not in str(found)
+
+
+class Full:
+    """A stage that writes to a disk that is full."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __call__(self, photos):
+        with storage.answering():
+            raise OSError(errno.ENOSPC, "No space left on device", self.path)
+
+
+def test_what_a_stage_raises_arrives(cluster):
+    """Out of the errors that Ray wraps around it, and over the border between two processes."""
+    pool = ray.data.ActorPoolStrategy(size=1)
+    stream = ray.data.range(2).map_batches(Full, fn_constructor_args=("x",), num_cpus=0.5, compute=pool)
+    with pytest.raises(exceptions.RayTaskError) as found:
+        stream.take_all()
+    assert str(told(found.value)).startswith("The disk is full ([Errno 28] No space left on device: 'x'). Make room")
 
 
 def test_lost_nodes_are_waited_for_and_not_for_ever(monkeypatch):
