@@ -191,7 +191,7 @@ def faults(folder: Path, tries: int, only: list[str]) -> None:
     chosen = list(dict.fromkeys(c for text in wanted for c in CASES + CROWDED if text in c.name))
     reference = Run(str(folder / "reference"))
     with bench.ray() as ray:
-        if not reference.exists() and Job(bench, bench.local, reference.uri, ray.address).wait():
+        if Job(bench, bench.local, reference.uri, ray.address).wait():  # goes on where it was interrupted
             raise SystemExit((folder / "log").read_text())
         for case in [c for c in chosen if c in CASES]:
             done = [attempt(bench, ray, case, n, archives[case.in_bucket], reference) for n in range(tries)]
