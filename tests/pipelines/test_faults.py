@@ -211,3 +211,13 @@ def test_a_run_that_moves_is_not_stopped(monkeypatch):
         for _ in range(20):  # twice as long as it would wait
             time.sleep(0.06)
             moved()
+
+
+def test_ctrl_c_is_not_taken_for_a_lost_node(monkeypatch):
+    monkeypatch.setattr(cluster, "resources", lambda: (2.0, 0.0))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what is in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt), cluster.staffed():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -80,8 +80,8 @@ def queries() -> list[Query]:
 
 
 def rows(ranking) -> list:
-    """Candidates, numbers to 1e-4: sums of products come out otherwise in another number of rows."""
-    return [pytest.approx(row, abs=1e-4) for row in ranking.candidates.to_pylist()]
+    """Candidates, numbers to 1e-5: sums of products come out otherwise in another number of rows."""
+    return [pytest.approx(row, abs=1e-5) for row in ranking.candidates.to_pylist()]
 
 
 @pytest.mark.parametrize("verification", [None, VerifyConfig(), VerifyConfig(shortlist=3, encounters=4)])
