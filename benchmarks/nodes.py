@@ -10,7 +10,6 @@ last actor was ready, until the last photo / (64 actors x 20 a second x that tim
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import time
@@ -18,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
+from scale import tell
 
 Row = tuple[str, str, str]  # what, figure, goal
 
@@ -103,13 +101,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments: Any = parser.parse_args()
     rows = measure(arguments.folder.absolute(), arguments.nodes, arguments.gpus, arguments.rate, arguments.seconds)
-    if arguments.json:
-        print(json.dumps(rows))
-        return
-    table = Table("what", "figure", "goal")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    tell(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
 import os
 import shutil
@@ -27,8 +26,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from memory import family, pss
-from rich.console import Console
-from rich.table import Table
+from scale import tell
 
 SEED = 11
 Row = tuple[str, str, str]  # what, figure, goal
@@ -188,13 +186,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = measure(arguments.folder.absolute(), arguments.photos)
-    if arguments.json:
-        print(json.dumps(rows))
-        return
-    table = Table("what", "figure", "goal")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+    tell(rows, arguments.json)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 SCRIPTS = [["pipeline.py", "--photos", "80"], ["nodes.py", "--nodes", "4"]]
+
+
+def tell(rows: Iterable[tuple[str, str, str]], as_json: bool) -> None:
+    """Prints what a script measured: a table, or JSON for the table of all."""
+    if as_json:
+        print(json.dumps(list(rows)))
+        return
+    table = Table("what", "figure", "goal")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def main(folder: Path) -> int:
