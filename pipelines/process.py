@@ -255,9 +255,9 @@ class ShardEncoder:
 def count(run: Run) -> dict[str, int]:
     """What was found, for the table at the end and the manifest."""
     counts: Counter[str] = Counter()
-    columns = ["status", "instances.list.element.usable"]
-    sequences = set(run.read("photos", ["sequence_id"])["sequence_id"].to_pylist())
-    for photos in run.batches("photos", columns):
+    sequences: set[str] = set()
+    for _, photos in run.parts("photos", ["sequence_id", "status", "instances.list.element.usable"]):
+        sequences.update(photos["sequence_id"].to_pylist())
         for status, nested in zip(photos["status"].to_pylist(), records.instances(photos), strict=True):
             counts["photos"] += 1
             counts["errors"] += status == "error"

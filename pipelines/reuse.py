@@ -38,8 +38,7 @@ def reusable(source: Run, todo: pa.Table) -> Iterator[pa.Table]:
     it could not process are not among them: the cause may be gone."""
     wanted = todo["photo_id"].combine_chunks()
     where = {name: k for k, name in enumerate(wanted.to_pylist())}
-    for file in source.files("photos"):
-        rows = source.read_file(file, ["photo_id", "status"])
+    for file, rows in source.parts("photos", ["photo_id", "status"]):
         there = rows.filter(pc.and_(pc.equal(rows["status"], "ok"), pc.is_in(rows["photo_id"], value_set=wanted)))
         if len(there):
             block = todo.take([where[name] for name in there["photo_id"].to_pylist()])

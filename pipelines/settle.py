@@ -23,8 +23,8 @@ def settle(run: Run) -> None:
     """
     rows = run.read("index", ["photo_id", "sequence_id", "shard"]).to_pylist()
     missing = {row["photo_id"]: row for row in rows}
-    for file in run.files("photos"):
-        now = run.read_file(file, ["photo_id", "sequence_id", "shard"]).to_pylist()
+    for file, part in run.parts("photos", ["photo_id", "sequence_id", "shard"]):
+        now = part.to_pylist()
         wanted = [missing.pop(row["photo_id"], None) for row in now]
         if wanted != now:
             kept = run.read_file(file).filter(pa.array([row is not None for row in wanted]))
@@ -42,16 +42,15 @@ def shards_of(run: Run) -> tuple[dict[int, list[str]], set[int]]:
     files: dict[int, list[str]] = {}
     expected: Counter[int] = Counter()
     columns = ["shard", "sequence_id", "status", "duplicate_of", "instances.list.element.instance_id"]
-    for file in run.files("photos"):
-        photos = run.read_file(file, columns)
+    for file, photos in run.parts("photos", columns):
         for row, found in zip(photos.drop_columns(["instances"]).to_pylist(), records.instances(photos), strict=True):
             if file not in files.setdefault(row["shard"], []):
                 files[row["shard"]].append(file)
             if row["status"] == "ok" and row["duplicate_of"] is None:
                 expected[row["shard"]] += signature(row["sequence_id"], [i["instance_id"] for i in found])
     finished = set()
-    for file in run.files("encounters"):
-        rows = run.read_file(file, ["sequence_id", "instance_ids"]).to_pylist()
+    for file, part in run.parts("encounters", ["sequence_id", "instance_ids"]):
+        rows = part.to_pylist()
         shard = int(file.rsplit("/", 1)[1].removesuffix(".parquet"))
         if shard not in files:  # its sequences went into others
             run.fs.delete_file(file)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from pusa import records
 from pusa.records import Run
 
@@ -11,17 +13,17 @@ def mark_duplicates(run: Run) -> int:
 
     Both stay rows. Only files in which a mark changes are written again.
     """
-    photos = run.read("photos", ["photo_id", "path", "digest"]).sort_by("path")
+    columns = ["photo_id", "path", "digest", "duplicate_of"]
+    files = dict(run.parts("photos", columns))
     first: dict[str, str] = {}
     copies: dict[str, str] = {}
-    for row in photos.to_pylist():
+    for row in pa.concat_tables(files.values()).sort_by("path").to_pylist():
         if row["digest"] is not None:
             original = first.setdefault(row["digest"], row["photo_id"])
             if original != row["photo_id"]:
                 copies[row["photo_id"]] = original
-    for file in run.files("photos"):
-        marked = run.read_file(file, ["photo_id", "duplicate_of"]).to_pydict()
-        wanted = [copies.get(i) for i in marked["photo_id"]]
-        if wanted != marked["duplicate_of"]:
+    for file, marked in files.items():
+        wanted = [copies.get(i) for i in marked["photo_id"].to_pylist()]
+        if wanted != marked["duplicate_of"].to_pylist():
             run.rewrite("photos", file, records.with_columns(run.read_file(file), duplicate_of=wanted))
     return len(copies)

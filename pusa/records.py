@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
@@ -109,6 +111,7 @@ TABLES = {
     "encounters": ENCOUNTERS,
     "candidates": CANDIDATES,
 }
+READERS = 16
 _VECTORS = {"box", "crop_box", "descriptor", "embeddings"}  # read as numpy arrays, not as lists
 
 
@@ -222,6 +225,19 @@ class Run:
         with storage.answering(), storage.open_file(self.fs, file) as f:
             return pq.ParquetFile(f).read(columns=None if columns is None else list(columns))
 
+    def parts(self, table: str, columns: Iterable[str] | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """Each file of a table with its content, or some columns of it. Files are read ahead, READERS at once, since a
+        bucket takes long for each and does not mind how many."""
+        chosen = None if columns is None else list(columns)
+        files = self.files(table)
+        with ThreadPoolExecutor(READERS) as pool:
+            ahead = deque(pool.submit(self.read_file, file, chosen) for file in files[:READERS])
+            for number, file in enumerate(files, READERS):
+                rows = ahead.popleft().result()
+                if number < len(files):
+                    ahead.append(pool.submit(self.read_file, files[number], chosen))
+                yield file, rows
+
     def rewrite(self, table: str, file: str, rows: pa.Table) -> None:
         """Replaces a file named by `files`."""
         self.write(table, rows, file.rsplit("/", 1)[1].removesuffix(".parquet"))
@@ -239,7 +255,7 @@ class Run:
     def read(self, table: str, columns: Iterable[str] | None = None) -> pa.Table:
         """The whole table, or some columns of it; an empty table of the schema where it was never written."""
         chosen = None if columns is None else list(columns)
-        parts = list(self.batches(table, chosen, rows=4096))
+        parts = [rows for _, rows in self.parts(table, chosen)]
         if parts:
             return pa.concat_tables(parts)
         schema = TABLES[table]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pusa.fisher.codebook import Codebook
+from pusa.fisher.mixture import weighted_sums
 
 BATCH = 2048  # patches whose posteriors are computed at once: 4 MB at 512 components, which stays in the cache
 
@@ -29,23 +30,18 @@ def fisher_vectors(codebook: Codebook, encounters: Sequence[np.ndarray]) -> np.n
     """
     scale = _Scale(codebook)
     result = np.zeros((len(encounters), codebook.length), np.float32)
-    earlier: tuple[Tensor, Tensor] | None = None  # sums of the patches of an encounter that lie in earlier batches
+    earlier: Tensor | float = 0.0  # sums of the patches of an encounter that lie in earlier batches
     for batch in _batches([len(e) for e in encounters]):
         embeddings = np.concatenate([encounters[i][part] for i, part in batch])
         x = codebook.project(torch.from_numpy(embeddings).to(codebook.axes.device))
         posteriors, _ = codebook.mixture.posteriors(x)
-        both = torch.cat([x, x * x], 1)
         begin = 0
         for i, part in batch:
             end = begin + part.stop - part.start
-            g = posteriors[begin:end]
-            counts, sums = g.sum(0), g.T @ both[begin:end]  # (K,), (K, 2 D)
-            if earlier:
-                counts, sums = counts + earlier[0], sums + earlier[1]
-            earlier = counts, sums
+            earlier = weighted_sums(posteriors[begin:end], x[begin:end]) + earlier
             if part.stop == len(encounters[i]):
-                result[i] = scale.gradient(counts, sums).cpu().numpy()
-                earlier = None
+                scale.gradient(earlier, out=result[i])
+                earlier = 0.0
             begin = end
     return result
 
@@ -57,22 +53,26 @@ class _Scale:
         mixture = codebook.mixture
         w, m, v = mixture.weights.double()[:, None], mixture.means.double(), mixture.variances.double()
         mean, deviation = 1 / (w * v).sqrt(), 1 / (v * (2 * w).sqrt())
-        self.mean_of_sums, self.mean_of_counts = mean.float(), (-m * mean).float()
-        self.deviation_of_squares, self.deviation_of_sums = deviation.float(), (-2 * m * deviation).float()
-        self.deviation_of_counts = ((m**2 - v) * deviation).float()
+        # of sums and counts in the mean block; of squares, sums and counts in the deviation block
+        parts = mean, -m * mean, deviation, -2 * m * deviation, (m**2 - v) * deviation
+        self.factors = torch.cat(parts, 1).float()  # (K, 5 D)
 
-    def gradient(self, counts: Tensor, sums: Tensor) -> Tensor:
-        """The normalised vector (2 K D,) from sum of g (K,) and sum of g [x, x^2] (K, 2 D)."""
-        counts = counts[:, None]
-        first, second = sums.chunk(2, 1)
+    def gradient(self, sums: Tensor, out: np.ndarray) -> None:
+        """The normalised vector, into zeros (2 K D,), from sums of g [x, x^2, 1] (K, 2 D + 1)."""
+        some = sums[:, -1].nonzero()[:, 0]  # the components of no patch stay zero: in a short encounter, most
+        sums, factors = (t.index_select(0, some) for t in (sums, self.factors))
+        size = self.factors.shape[1] // 5
+        first, second, counts = sums.split([size, size, 1], 1)
+        a, b, c, d, e = factors.split(size, 1)
         result = torch.empty(2, *first.shape, device=sums.device)
-        torch.mul(first, self.mean_of_sums, out=result[0]).addcmul_(counts, self.mean_of_counts)
-        torch.mul(second, self.deviation_of_squares, out=result[1])
-        result[1].addcmul_(first, self.deviation_of_sums).addcmul_(counts, self.deviation_of_counts)
+        torch.mul(first, a, out=result[0]).addcmul_(counts, b)
+        torch.mul(second, c, out=result[1]).addcmul_(first, d).addcmul_(counts, e)
         # Length after the square root is the root of the sum of absolute values before it.
-        size = result.abs()
-        size /= size.sum().clamp(min=torch.finfo(torch.float32).tiny)
-        return torch.copysign(size.sqrt_(), result).flatten()
+        length = result.abs()
+        length /= length.sum().clamp(min=torch.finfo(torch.float32).tiny)
+        blocks = torch.copysign(length.sqrt_(), result).cpu().numpy()
+        for block, into in zip(blocks, out.reshape(2, -1, first.shape[1]), strict=True):
+            into[some.cpu().numpy()] = block
 
 
 def _batches(counts: Sequence[int]) -> Iterator[list[tuple[int, slice]]]:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 CHUNK = 8192  # patches at once: 16 MB of posteriors at 512 components
+LEAST = 1e-6  # posteriors up to this add nothing that shows in float32
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,26 @@ class Mixture:
         return _summed(posteriors, x, float(density.double().sum()))
 
 
+def weighted_sums(posteriors: Tensor, x: Tensor) -> Tensor:
+    """Sum over patches of g [x, x^2, 1], (K, 2 D + 1) float32, from posteriors g (n, K) and patches x (n, D).
+
+    On the CPU posteriors up to LEAST count as zero, as in VLFeat: a patch has a share in 2 to 30 of 512 components, and
+    the sparse product takes a tenth of the dense one's time. A GPU multiplies faster than it would look for them.
+    """
+    terms = torch.cat([x, x * x, torch.ones_like(x[:, :1])], 1)
+    if posteriors.device.type != "cpu":
+        return posteriors.T @ terms
+    dense, (n, components) = posteriors.numpy(), posteriors.shape
+    at = np.flatnonzero(dense > LEAST)
+    ends = np.searchsorted(at, components * np.arange(n + 1))
+    sparse = csr_array((dense.ravel()[at], at % components, ends), shape=(n, components))
+    return torch.from_numpy(sparse.T @ terms.numpy())
+
+
 def _summed(posteriors: Tensor, x: Tensor, log_likelihood: float) -> Statistics:
-    both = (posteriors.T @ torch.cat([x, x * x], 1)).double()
-    sums, squares = both.split(x.shape[1], 1)
-    return Statistics(posteriors.sum(0, dtype=torch.float64), sums, squares, log_likelihood, len(x))
+    size = x.shape[1]
+    sums, squares, counts = weighted_sums(posteriors, x).double().split([size, size, 1], 1)
+    return Statistics(counts[:, 0], sums, squares, log_likelihood, len(x))
 
 
 def start(sample: Tensor, components: int, floor: Tensor, rng: np.random.Generator) -> Mixture:

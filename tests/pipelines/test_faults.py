@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import threading
 import time
 from itertools import count
 
@@ -107,6 +108,24 @@ def test_a_bucket_that_refuses_now_and_then(s3, refusal):
     s3.fault = lambda request: None
     assert s3.refused >= 4
     assert storage.read_bytes(filesystem, f"{path}/2") == b"new"
+
+
+def test_files_of_a_bucket_are_read_side_by_side_and_given_in_order(s3):
+    run = Run("s3://photos/run")
+    for name in "abcdef":
+        run.write("photos", pa.Table.from_pylist([{"photo_id": name, "instances": []}], PHOTOS), name)
+    meeting, seen = threading.Barrier(6), set()
+
+    def all_there(request):
+        """Holds the first request for each file until there is one for every file."""
+        path = request["PATH_INFO"]
+        if path.endswith(".parquet") and path not in seen:
+            seen.add(path)
+            meeting.wait(timeout=20)
+
+    s3.fault = all_there
+    assert [rows["photo_id"].to_pylist() for _, rows in run.parts("photos", ["photo_id"])] == [[n] for n in "abcdef"]
+    assert not meeting.broken
 
 
 def test_a_bucket_that_is_away_is_no_error_of_a_photo(s3, monkeypatch):

@@ -52,6 +52,17 @@ def test_em_equals_scikit_learn_from_the_same_start():
     assert all(b >= a - 1e-5 for a, b in itertools.pairwise(likelihoods))
 
 
+def test_sums_leave_out_only_what_does_not_show():
+    """Posteriors from even to one-sided: the sparse sums are the dense ones, but for shares of a millionth."""
+    rng = np.random.default_rng(0)
+    g = torch.from_numpy(rng.dirichlet(np.full(16, 0.05), 500)).float()
+    x = torch.from_numpy(rng.standard_normal((500, 3))).float()
+    assert (g <= module.LEAST).float().mean() > 0.3
+    dense = g.double().T @ torch.cat([x, x * x, torch.ones(500, 1)], 1).double()
+    assert (module.weighted_sums(g, x) - dense).abs().max() < 500 * module.LEAST
+    assert torch.equal(module.weighted_sums(torch.eye(16)[:4], x[:4])[:4, :3], x[:4])  # certain ones are copied
+
+
 def test_posteriors_and_density_equal_the_formula():
     rng = np.random.default_rng(2)
     w, m, v = rng.dirichlet(np.ones(3)), rng.standard_normal((3, 2)), rng.uniform(0.5, 2, (3, 2))
