@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,35 @@ class Config(BaseModel):
     """Base of all settings: unknown keys are errors, values cannot be changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Fitted(Config):
+    """Numbers that were fitted to cases, kept as JSON; the starter's lie beside the starter weights."""
+
+    FILE: ClassVar[str]  # of the starter
+    COMMAND: ClassVar[str]  # that makes one
+
+    def save(self, path: Path) -> None:
+        """Writes it as JSON."""
+        path.write_text(self.model_dump_json(indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Reads it. Raises UserError for a file that is missing, or is none of this kind."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except OSError as e:
+            raise UserError(f"Cannot read {path}: {e.strerror}. `{cls.COMMAND}` makes one.") from e
+        except ValidationError as e:
+            raise UserError(f"{path} does not hold what `{cls.COMMAND}` writes. Make one with it.") from e
+
+    @classmethod
+    def starter(cls) -> Self:
+        """The one where there is none of one's own. Raises UserError where its file is not the one that was shipped."""
+        from pusa.weights import STARTER_DIR, digest_of_starter
+
+        digest_of_starter(STARTER_DIR / cls.FILE)
+        return cls.load(STARTER_DIR / cls.FILE)
 
 
 def load_config(model: type[C], path: Path | None = None, overrides: dict[str, Any] | None = None) -> C:

@@ -12,16 +12,12 @@ animal are is no part of it: that differs from archive to archive.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-from pydantic import ValidationError
 from scipy.optimize import minimize
 
 from pusa.catalogue.pairs import SIGNS
-from pusa.config import Config
+from pusa.config import Config, Fitted
 from pusa.errors import UserError
-from pusa.weights import STARTER_DIR, digest_of_starter
 
 RIDGE = 0.05  # of the squared weights: keeps them finite where a sign divides perfectly
 FEWEST = 20  # pairs of one animal to be fitted
@@ -75,32 +71,14 @@ class PairCalibration(Config):
                    floor=min(float(w[0]) - frequent, 0.0), source=source)  # fmt: skip
 
 
-class Calibrations(Config):
+class Calibrations(Fitted):
     """Of pairs whose points were compared, and of those that only have a distance."""
+
+    FILE = "pairs.json"
+    COMMAND = "pusa catalogue calibrate"
 
     verified: PairCalibration
     distances: PairCalibration
-
-    def save(self, path: Path) -> None:
-        """Writes it as JSON."""
-        path.write_text(self.model_dump_json(indent=1))
-
-    @classmethod
-    def load(cls, path: Path) -> Calibrations:
-        """Reads it. Raises UserError for a file that is missing, or is no such calibration."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as e:
-            raise UserError(f"Cannot read {path}: {e.strerror}. `pusa catalogue calibrate` makes one.") from e
-        except ValidationError as e:
-            raise UserError(f"{path} is no calibration of pairs. `pusa catalogue calibrate` makes one.") from e
-
-    @classmethod
-    def starter(cls) -> Calibrations:
-        """The one where there is none of one's own."""
-        path = STARTER_DIR / "pairs.json"
-        digest_of_starter(path)
-        return cls.load(path)
 
 
 def frequency(weights: np.ndarray, total: int, start: float = 0.01, steps: int = 200) -> float:

@@ -16,26 +16,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from pusa.config import Config
+from pusa.config import Fitted
 from pusa.errors import UserError
 from pusa.gallery.search import Comparison
-from pusa.weights import STARTER_DIR, digest_of_starter
 
 RIDGE = 0.5  # of the squared weights, a standard normal prior: keeps them finite where a sign divides perfectly
 SPREAD = 0.01  # of distances, at least: a few that are equal by chance are no measure
 FEWEST = 20  # queries to be fitted
 
 
-class Calibration(Config):
+class Calibration(Fitted):
     """Weights of the utilities, and `held_out`: of queries that were not fitted on, the probability of the likeliest
     individual, and whether it was the right one."""
+
+    FILE = "calibration.json"
+    COMMAND = "pusa gallery calibrate"
 
     lead: float
     inliers: float
@@ -71,27 +72,6 @@ class Calibration(Config):
         good = [k for k, (p, _) in enumerate(order) if wrong[k] <= tolerated * (k + 1)
                 and (k + 1 == len(order) or order[k + 1][0] < p)]  # fmt: skip
         return order[good[-1]][0] if good else 1.0
-
-    def save(self, path: Path) -> None:
-        """Writes it as JSON."""
-        path.write_text(self.model_dump_json(indent=1))
-
-    @classmethod
-    def starter(cls) -> Calibration:
-        """The one for galleries that have none of their own."""
-        path = STARTER_DIR / "calibration.json"
-        digest_of_starter(path)
-        return cls.load(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Calibration:
-        """Reads it. Raises UserError for a file that is missing, or is not a calibration."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except OSError as e:
-            raise UserError(f"Cannot read {path}: {e.strerror}. `pusa gallery calibrate` makes one.") from e
-        except ValidationError as e:
-            raise UserError(f"{path} is not a calibration. `pusa gallery calibrate` makes one.") from e
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ def test_too_few_pairs_to_fit():
 
 def test_a_file_that_is_no_calibration(tmp_path):
     (tmp_path / "x.json").write_text("{}")
-    with pytest.raises(UserError, match="no calibration of pairs"):
+    with pytest.raises(UserError, match="does not hold what `pusa catalogue calibrate` writes"):
         Calibrations.load(tmp_path / "x.json")
     with pytest.raises(UserError, match="Cannot read"):
         Calibrations.load(tmp_path / "y.json")

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pusa.errors import UserError
-from pusa.gallery import calibration
 from pusa.gallery.calibration import Calibration, Cases, fit, signs
 from pusa.gallery.search import Comparison
 from pusa.weights import STARTER_DIR
@@ -155,7 +154,7 @@ def test_saved_and_loaded(tmp_path):
     law.save(tmp_path / "c.json")
     assert Calibration.load(tmp_path / "c.json") == law
     (tmp_path / "bad.json").write_text('{"score": 1}')
-    with pytest.raises(UserError, match="is not a calibration"):
+    with pytest.raises(UserError, match="does not hold what `pusa gallery calibrate` writes"):
         Calibration.load(tmp_path / "bad.json")
     with pytest.raises(UserError, match="Cannot read"):
         Calibration.load(tmp_path / "gone.json")
@@ -166,6 +165,6 @@ def test_a_damaged_starter_is_refused(tmp_path, monkeypatch):
     for name in ("index.json", "calibration.json"):
         (tmp_path / name).write_bytes((STARTER_DIR / name).read_bytes())
     (tmp_path / "calibration.json").write_text((tmp_path / "calibration.json").read_text().replace("true", "false", 1))
-    monkeypatch.setattr(calibration, "STARTER_DIR", tmp_path)
+    monkeypatch.setattr("pusa.weights.STARTER_DIR", tmp_path)
     with pytest.raises(UserError, match="is damaged"):
         Calibration.starter()
