@@ -120,10 +120,15 @@ def pipeline(photos: Path, out: Path) -> dict[str, float]:
     done = threading.Event()
 
     def watch() -> None:
-        pids = {os.getpid()}
-        while not done.wait(10):  # often enough to see the peak, seldom enough not to cost much
+        """CPU every second; memory, which takes long to read, every tenth: often enough to see the peak."""
+        pids, spent, memory = {os.getpid()}, dict[int, float](), 0.0
+        for second in itertools.count():
+            if done.wait(1):
+                return
             pids = family(pids)
-            seen.append((time.time(), sum(map(cpu_of, pids)), sum(map(pss, pids)) / 2**30))
+            spent |= {pid: max(cpu_of(pid), spent.get(pid, 0.0)) for pid in pids}  # who has ended spent it all the same
+            memory = memory if second % 10 else sum(map(pss, pids)) / 2**30
+            seen.append((time.time(), sum(spent.values()), memory))
 
     def report(progress: Progress) -> None:
         if progress.stage == "photos" and progress.done:
