@@ -40,9 +40,9 @@ def enroll(
     """Add encounters to the gallery. An encounter that is there already is replaced."""
     from rich.console import Console
 
-    from pipelines.identify import encounter_names
     from pusa.gallery.enrolment import enroll as run_enroll
     from pusa.records import Run
+    from pusa.truth import encounter_names
 
     opened = Run(run)
     opened.finished_manifest()

@@ -152,6 +152,10 @@ def embedding(
         list[str],
         typer.Option(help="Run and synthetic archive it processed, as RUN:ARCHIVE: learn from its patches too."),
     ] = [],  # noqa: B006
+    named: Annotated[
+        list[str],
+        typer.Option(help="Run and names of its animals (as for `pusa gallery enroll`), RUN:FILE: learn from them."),
+    ] = [],  # noqa: B006
     artificial: Annotated[list[Path], typer.Option(help="Set of artificial patches: learn from it too.")] = [],  # noqa: B006
     validation: Annotated[list[str], typer.Option(help="RUN:ARCHIVE held out; measured after each epoch.")] = [],  # noqa: B006
     paper: Annotated[bool, typer.Option("--paper", help="The paper's network and schedule, on --artificial.")] = False,
@@ -169,6 +173,7 @@ def embedding(
     pairs = {
         name: [pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
     }
+    pairs["named"] = [pair(text, "RUN:FILE, a run and the names of its animals") for text in named]
     flags = pairs | {"artificial": [str(path.resolve()) for path in artificial]}
     flags |= PAPER.model_dump(exclude_unset=True) if paper else {}
     _train((EmbeddingTraining, loop), config, out, workers, address, **flags, start=start, minutes=minutes, seed=seed)

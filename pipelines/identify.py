@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pusa import exchange, photos, records, storage, truth
-from pusa.errors import UserError
-from pusa.exchange.tables import read_csv
+from pusa import photos, records, storage
 from pusa.gallery import geometry, search
 from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.crops import of_encounters
@@ -21,31 +19,6 @@ from pusa.records import Run
 
 DRAWN = 2  # candidates of an encounter whose matching points are drawn
 BATCH = 256  # encounters at once: 64 MB of vectors
-
-
-def encounter_names(run: Run, file: str) -> dict[str, str]:
-    """Individual by encounter_id from a CSV (columns encounter_id, individual), or from instances with an identity:
-    COCO, MegaDetector's as Pusa writes them, wildlife-datasets, SealID, Camtrap DP.
-
-    In the second case an encounter takes the name of most of its instances, matched by mask. Raises UserError where the
-    CSV names an encounter that the run does not have, or gives one two names.
-    """
-    if exchange.kind_of(file) != "csv":
-        return truth.encounter_identities(
-            run.read("encounters", ["encounter_id", "instance_ids"]), truth.identities(truth.true_animals(run, file))
-        )
-    known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
-    names: dict[str, str] = {}
-    for line, row in read_csv(file, ["encounter_id", "individual"]):
-        if row["encounter_id"] not in known:
-            raise UserError(f"{file}, line {line}: the run {run.uri} has no encounter {row['encounter_id']!r}.")
-        name = row["individual"]
-        if name and (other := names.setdefault(row["encounter_id"], name)) != name:
-            raise UserError(
-                f"{file}, line {line}: expected one individual an encounter, found {name!r} for {row['encounter_id']}, "
-                f"which is {other!r} above. If they are one animal, give it one name."
-            )
-    return names
 
 
 def identify(

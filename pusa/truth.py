@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from pusa import exchange, records
 from pusa.errors import UserError
 from pusa.exchange import Given
+from pusa.exchange.tables import read_csv
 from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.segmentation import masks
@@ -92,6 +93,38 @@ def encounter_identities(encounters: pa.Table, identities: Mapping[str, str]) ->
         if votes:
             result[encounter_id] = min(votes, key=lambda name: (-votes[name], name))
     return result
+
+
+def encounter_names(run: Run, file: str) -> dict[str, str]:
+    """Individual by encounter_id from a CSV (columns encounter_id, individual), or from instances with an identity:
+    COCO, MegaDetector's as Pusa writes them, wildlife-datasets, SealID, Camtrap DP.
+
+    In the second case an encounter takes the name of most of its instances, matched by mask. Raises UserError where the
+    CSV names an encounter that the run does not have, or gives one two names.
+    """
+    if exchange.kind_of(file) != "csv":
+        return encounter_identities(
+            run.read("encounters", ["encounter_id", "instance_ids"]), identities(true_animals(run, file))
+        )
+    known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
+    names: dict[str, str] = {}
+    for line, row in read_csv(file, ["encounter_id", "individual"]):
+        if row["encounter_id"] not in known:
+            raise UserError(f"{file}, line {line}: the run {run.uri} has no encounter {row['encounter_id']!r}.")
+        name = row["individual"]
+        if name and (other := names.setdefault(row["encounter_id"], name)) != name:
+            raise UserError(
+                f"{file}, line {line}: expected one individual an encounter, found {name!r} for {row['encounter_id']}, "
+                f"which is {other!r} above. If they are one animal, give it one name."
+            )
+    return names
+
+
+def instance_names(run: Run, file: str) -> dict[str, str]:
+    """Individual by instance_id: what `encounter_names` says of the encounter that an instance is of."""
+    names = encounter_names(run, file)
+    encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
+    return {i: names[e] for e, ids in zip(*encounters.values(), strict=True) if e in names for i in ids}
 
 
 def sequence_partitions(encounters: pa.Table, identities: Mapping[str, str]) -> list[tuple[np.ndarray, np.ndarray]]:

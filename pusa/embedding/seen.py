@@ -169,6 +169,11 @@ def _sums(mask: np.ndarray, middles: np.ndarray) -> np.ndarray:
     return (total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]).astype(float)
 
 
+def white(mask: np.ndarray, middles: np.ndarray) -> np.ndarray:
+    """Share of white pixels (n,) of a mask in each patch."""
+    return _sums(mask, middles) / (patches.SIZE * OVERSAMPLING) ** 2
+
+
 def _enlarged_size(found: Located) -> tuple[int, int]:
     """Width and height of the crop where a patch has 64 x OVERSAMPLING px."""
     _, size = patches.from_photo(found.boxes, found.instance["crop_box"])

@@ -18,8 +18,8 @@ from pytorch_metric_learning.miners import TripletMarginMiner
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pusa import weights
-from pusa.embedding import artificial, coats, evaluate, seen
+from pusa import truth, weights
+from pusa.embedding import artificial, coats, evaluate, matched, seen
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.embedding.network import DIMENSIONS, PatchNetwork
 from pusa.errors import UserError
@@ -34,6 +34,7 @@ class EmbeddingTraining(StepConfig):
 
     coats: int = Field(default=200, ge=0)  # drawn, of different animals, about 15 classes each; 0: only what was seen
     seen: tuple[tuple[Path, Path], ...] = ()  # processed synthetic archives: folder of the run, folder of the archive
+    named: tuple[tuple[Path, Path], ...] = ()  # one's own animals: folder of the run, file of names
     artificial: tuple[Path, ...] = ()  # sets made by AGE, as in the paper
     seen_share: float = Field(default=0.7, ge=0, le=1)  # of the examples that are not from drawn coats, if there are
     validation: tuple[tuple[Path, Path], ...] = ()  # likewise, held out: are places found again in other sequences?
@@ -129,10 +130,14 @@ def places_of(config: EmbeddingTraining) -> Together:
     """All classes of a training. Raises UserError where there is none."""
     sources: list[Places] = [draw_places(config, 0, config.coats)] if config.coats else []
     others: list[Places] = [seen.read(Run(str(run)), archive) for run, archive in config.seen]
+    others += [
+        matched.read(Run(str(run)), truth.instance_names(Run(str(run)), str(file))) for run, file in config.named
+    ]
     others += [artificial.read(path) for path in config.artificial]
     if not sources and not others:
         raise UserError(
-            "There is nothing to learn from: give `coats`, a run and its archive as `seen`, or `artificial`."
+            "There is nothing to learn from: give `coats`, a run and its archive as `seen`, a run and the names of its "
+            "animals as `named`, or `artificial`."
         )
     kinds = {bool(getattr(source, "grey", False)) for source in (*sources, *others)}
     if len(kinds) > 1:

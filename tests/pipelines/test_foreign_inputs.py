@@ -8,7 +8,6 @@ import pytest
 from made_dataset import dataset, day, instance
 from PIL import Image
 
-from pipelines.identify import encounter_names
 from pipelines.index import IndexConfig, index
 from pusa import exchange
 from pusa.errors import UserError
@@ -17,6 +16,7 @@ from pusa.exchange.dataset import Encounter, Photo
 from pusa.gallery.contents import contents
 from pusa.records import Run
 from pusa.sequences import SequenceConfig
+from pusa.truth import encounter_names
 
 METADATA = {
     "contributors": [{"title": "Mia"}],

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from pipelines.evaluate import evaluate_run
-from pipelines.identify import encounter_names, identify
+from pipelines.identify import identify
 from pipelines.process import (
     ProcessConfig,
     ShardEncoder,
@@ -39,6 +39,7 @@ from pusa.records import Run
 from pusa.segmentation.detect import PhotoDetector
 from pusa.synthetic.archive import processes, synth
 from pusa.synthetic.settings import SynthConfig
+from pusa.truth import encounter_names
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = load_config(ProcessConfig, overrides={"photos_per_block": 2})
