@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pusa import ranking
 from pusa.gallery import openset, search
-from pusa.gallery.calibration import Calibration, Cases
+from pusa.gallery.calibration import FEWEST, Calibration, Cases, crossed, fit
 from pusa.gallery.openset import Answers
 from pusa.gallery.search import Watch
 from pusa.gallery.store import Gallery
@@ -99,29 +99,36 @@ def evaluate(
     watch: Watch = iter,
 ) -> tuple[dict[int, tuple[float, float, float]], list[Row]]:
     """Closed-set top-n by probability with intervals, and the open-set figures: each encounter asked with and without
-    its individual; with a share of all individuals out of the gallery; and what came later in time against what was
-    there before."""
+    its individual; the same by calibrations fitted to the gallery's own animals, each by one that has not seen it; with
+    a share of all individuals out of the gallery; and what came later in time against what was there before.
+    """
     known = Known.of(gallery, verification)
     closed = known.cases(known.findable, known.other, watch)
     shares, _ = calibration.probabilities(closed.found, closed.patches, new_share)
     ranks = ranking.ranks(np.where(np.isfinite(closed.found.cost), -shares, np.inf), closed.true)
     tops = {n: ranking.top_n_interval(ranks, n, closed.animal) for n in (1, 5)}
-    threshold = calibration.threshold(tolerated)
 
-    def row(split: str, *parts: Cases) -> Row:
-        every = [Answers.of(*calibration.probabilities(p.found, p.patches, new_share), p.true, p.animal) for p in parts]
+    def row(split: str, *judged: tuple[Calibration, Cases], threshold: float = calibration.threshold(tolerated)) -> Row:
+        every = [Answers.of(*c.probabilities(p.found, p.patches, new_share), p.true, p.animal) for c, p in judged]
         a = Answers(*(np.concatenate([getattr(e, name) for e in every]) for name in Answers.__dataclass_fields__))
         return Row(split, openset.figures(a, threshold), a)
 
-    rows = [row("with and without", closed, known.cases(known.findable, known.other & ~known.same, watch))]
+    both = [closed, known.cases(known.findable, known.other & ~known.same, watch)]
+    rows = [row("with and without", *((calibration, part) for part in both))]
+    if sum(len(part.true) for part in both) >= FEWEST:
+        own = [(c, p.of(o)) for c, outside in crossed(both) for p, o in zip(both, outside, strict=True) if o.any()]
+        rows.append(row("the same, calibrated on its other animals", *own, threshold=fit(both).threshold(tolerated)))
     names = np.unique(known.individual.astype(str))
     for share in SHARES:
         out = np.random.default_rng(seed).permutation(names)[: round(share * len(names))]
         inside = ~np.isin(known.individual.astype(str), out)
-        rows.append(row(f"{share:.0%} unknown", known.cases(known.findable, known.other & inside, watch)))
+        rows.append(
+            row(f"{share:.0%} unknown", (calibration, known.cases(known.findable, known.other & inside, watch)))
+        )
     dated = ~np.isnat(known.taken)
     if dated.any():
         middle = np.sort(known.taken[dated])[dated.sum() // 2]
         later = dated & (known.taken >= middle)
-        rows.append(row("later in time", known.cases(later, known.other & (dated & ~later)[None, :], watch)))
+        cases = known.cases(later, known.other & (dated & ~later)[None, :], watch)
+        rows.append(row("later in time", (calibration, cases)))
     return tops, rows

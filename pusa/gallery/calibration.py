@@ -14,7 +14,7 @@ animal is known, each asked twice: with its individual in the gallery, and witho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +84,10 @@ class Cases:
     true: np.ndarray
     animal: np.ndarray
 
+    def of(self, chosen: np.ndarray) -> Cases:
+        """The `chosen` (n,) bool ones."""
+        return Cases(self.found.of(chosen), self.patches[chosen], self.true[chosen], self.animal[chosen])
+
     def __post_init__(self) -> None:
         if len(self.true) and not np.isfinite(self.found.cost).any(axis=1).all():
             raise ValueError("a query that was compared with nothing is no case")
@@ -118,20 +122,25 @@ def fit(parts: Sequence[Cases], folds: int = 5) -> Calibration:
             f"{queries} encounters of animals that were seen in several sequences are too few to calibrate with; "
             f"expected {FEWEST}. Enroll more, or keep the starter calibration."
         )
-    animals = np.unique(np.concatenate([p.animal for p in parts]))
-    fold = dict(zip(animals, np.random.default_rng(0).permutation(len(animals)) % folds, strict=True))
     held_out: list[tuple[float, bool]] = []
-    for k in range(folds):
-        outside = [np.array([fold[a] == k for a in p.animal], bool) for p in parts]
-        if not any(o.any() for o in outside) or all(o.all() for o in outside):
-            continue
-        weights = _weights([_Table.of(p, ~o) for p, o in zip(parts, outside, strict=True)])
+    for calibration, outside in crossed(parts, folds):
         for p, o in zip(parts, outside, strict=True):
-            shares = weights.probabilities(p.found, p.patches)[0][o]
+            shares = calibration.probabilities(p.found, p.patches)[0][o]
             best = shares.argmax(axis=1)
             held_out += zip(shares.max(axis=1).tolist(), (best == p.true[o]).tolist(), strict=True)
     final = _weights([_Table.of(p, np.ones(len(p.true), bool)) for p in parts])
     return final.model_copy(update={"held_out": tuple(held_out)})
+
+
+def crossed(parts: Sequence[Cases], folds: int = 5) -> Iterator[tuple[Calibration, list[np.ndarray]]]:
+    """Calibrations fitted to all but a fold of the animals, each with the queries (n,) bool of each part that are of
+    that fold."""
+    animals = np.unique(np.concatenate([p.animal for p in parts]))
+    fold = dict(zip(animals, np.random.default_rng(0).permutation(len(animals)) % folds, strict=True))
+    for k in range(folds):
+        outside = [np.array([fold[a] == k for a in p.animal], bool) for p in parts]
+        if any(o.any() for o in outside) and not all(o.all() for o in outside):
+            yield _weights([_Table.of(p, ~o) for p, o in zip(parts, outside, strict=True)]), outside
 
 
 @dataclass(frozen=True)

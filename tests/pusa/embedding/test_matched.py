@@ -1,4 +1,4 @@
-"""Places on one's own animals: two photos of Anna, the second smaller and shifted, one of Bert, whose coat is another."""
+"""Places on one's own animals: two photos of Anna, the second smaller and shifted; one of Bert, who has another."""
 
 import cv2
 import numpy as np
