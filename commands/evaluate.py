@@ -55,6 +55,11 @@ def sightings(
         for n in (1, 2, 3, 4, 5):
             share, low, high = ranking.top_n_interval(queries.ranks, n)
             figures[f"top-{n} {level}"] = f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    for level in ("by photo", "by sighting"):
+        if f"{level}, key points alone" in found:
+            alone = found[f"{level}, key points alone"].ranks
+            more, low, high = ranking.top_n_gain(found[f"{level}, verified"].ranks, alone, 1)
+            figures[f"top-1 {level}, patches add"] = f"{100 * more:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})"
     _print(f"{run} against {truth}", figures)
 
 

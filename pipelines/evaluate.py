@@ -197,8 +197,8 @@ def evaluate_sightings(
     """Re-identification by photo and by sighting (a sequence of the run), sides apart: `pusa.sightings`.
 
     For archives with one known animal a photo. Every photo's own Fisher vector is compared, with `verification` also
-    its key points; one without a pattern is never found by the first. Raises UserError where a photo shows more than
-    one known animal.
+    its points, and its key points without its patches; one without a pattern is never found by the first. Raises
+    UserError where a photo shows more than one known animal.
     """
     manifest = run.finished_manifest()
     book = Codebook.load(codebook or manifest["config"]["encounters"]["codebook"])
@@ -231,13 +231,16 @@ def evaluate_sightings(
     if verification is None:
         return result
     points = features(run, {row[4] for row in rows}, verification, book)
-    verifier = Verifier([[points[row[4]]] for row in rows], verification)
     compared = (side[:, None] == side) & (sighting[:, None] != sighting)
-    cost = np.stack([
-        verifier([points[row[4]]], allowed).cost(d)
-        for row, allowed, d in zip(rows, compared, distance, strict=True)
-    ])  # fmt: skip
-    return result | {
-        "by photo, verified": sightings.by_photo(cost, individual, side, sighting),
-        "by sighting, verified": sightings.by_sighting(cost, individual, side, sighting),
-    }
+    ways = {"verified": verification}
+    if set(verification.kinds) > {"marks"}:  # the field's bar: RootSIFT and RANSAC inside the mask
+        ways["key points alone"] = verification.model_copy(update={"kinds": ("marks",)})
+    for way, config in ways.items():
+        verifier = Verifier([[points[row[4]]] for row in rows], config)
+        cost = np.stack([
+            verifier([points[row[4]]], allowed).cost(d)
+            for row, allowed, d in zip(rows, compared, distance, strict=True)
+        ])  # fmt: skip
+        result[f"by photo, {way}"] = sightings.by_photo(cost, individual, side, sighting)
+        result[f"by sighting, {way}"] = sightings.by_sighting(cost, individual, side, sighting)
+    return result

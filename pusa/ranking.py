@@ -41,6 +41,13 @@ def top_n_interval(ranks: np.ndarray, n: int, clusters: np.ndarray | None = None
     return float(found.mean()), *bootstrap_interval(found, np.random.default_rng(0), clusters)
 
 
+def top_n_gain(ranks: np.ndarray, others: np.ndarray, n: int) -> tuple[float, float, float]:
+    """By how much `top_n` is above that of `others`, another method's ranks of the same queries, and its 95 % interval:
+    queries are drawn anew."""
+    gain = hits(ranks, n).astype(float) - hits(others, n)
+    return float(gain.mean()), *bootstrap_interval(gain, np.random.default_rng(0))
+
+
 def average_precision(distance: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Average precision (n,) of each query over the gallery's encounters; mAP is its mean over queries.
 

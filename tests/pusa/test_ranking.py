@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
-from pusa.ranking import average_precision, bootstrap_interval, hits, ranks, top_n
+from pusa.ranking import NOT_RANKED, average_precision, bootstrap_interval, hits, ranks, top_n, top_n_gain
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,12 @@ def test_bootstrap():
     low, high = bootstrap_interval(grouped, np.random.default_rng(0), np.repeat(np.arange(40), 10))
     assert high - low == pytest.approx(2 * 1.96 * 0.5 / np.sqrt(40), abs=0.04)
     assert bootstrap_interval(values, np.random.default_rng(1)) == bootstrap_interval(values, np.random.default_rng(1))
+
+
+def test_gain_over_another_method():
+    """Of four queries two are found that the other method misses, one the other way round."""
+    mine, others = np.array([1, 1, 1, 2]), np.array([1, 3, NOT_RANKED, 1])
+    more, low, high = top_n_gain(mine, others, 1)
+    assert more == 0.25
+    assert low < 0 < more < high
+    assert top_n_gain(mine, mine, 1) == (0, 0, 0)
