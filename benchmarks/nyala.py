@@ -1,11 +1,12 @@
 """Re-identification on real photographs: NyalaData, by photo and by sighting, on a development split by identity.
 
-    python benchmarks/nyala.py FOLDER OUT [odd]
+    python benchmarks/nyala.py FOLDER OUT [odd | learn]
 
 FOLDER holds images/<identity>/<sighting>_<side>.jpg and annotations.json (COCO with `identity`, `sighting` and
 `side`). A folder of it is an identity, so sequences come from a CSV of sightings. Only identities with an even number
 are used: nothing was fitted on them; `odd` takes the others, on which settings are chosen. Masks come from the
-annotations; pattern, embedding and codebook are the starter's.
+annotations; pattern, embedding and codebook are the starter's. `learn`: patch network and codebook learn from the odd
+identities first, as docs/own-animals.md says.
 """
 
 from __future__ import annotations
@@ -16,8 +17,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+LEARN = "{coats: 0, pretraining: 1, batch: 128, steps: 800, epoch_steps: 200, learning_rate: 0.0004}"
 
-def main(folder: Path, out: Path, rest: int) -> None:
+
+def main(folder: Path, out: Path, how: str) -> None:
+    if how != "learn":
+        process(prepare(folder, out, 1 if how == "odd" else 0), out / "run")
+        pusa("evaluate", "sightings", out / "run", "--truth", out / "split.json")
+        return
+    odd, even = (prepare(folder, out / name, rest) for name, rest in (("odd", 1), ("even", 0)))
+    process(odd, odd / "run", codebook="null")
+    network, codebook = out / "embedding.safetensors", out / "codebook.safetensors"
+    (out / "learn.yaml").write_text(LEARN)
+    pusa("train", "embedding", "--named", f"{odd / 'run'}:{odd / 'split.json'}", "--start", "starter/embedding",
+         "--out", network, "--config", out / "learn.yaml", "--workers", 2)  # fmt: skip
+    process(odd, odd / "run2", "--from", odd / "run", embedding=network, codebook="null")
+    pusa("codebook", "fit", odd / "run2", "--out", codebook, "--dimensions", 64)
+    process(even, even / "run", embedding=network, codebook=codebook)
+    pusa("evaluate", "sightings", even / "run", "--truth", even / "split.json")
+
+
+def prepare(folder: Path, out: Path, rest: int) -> Path:
+    """Photos, annotations and sightings of the identities whose number leaves this rest, divided by two, in `out`."""
     coco = json.loads((folder / "annotations.json").read_text())
     images = [image for image in coco["images"] if int(image["identity"]) % 2 == rest]
     archive = out / "photos"
@@ -33,17 +54,26 @@ def main(folder: Path, out: Path, rest: int) -> None:
         writer = csv.writer(file)
         writer.writerow(["path", "sequence_id"])
         writer.writerows((image["file_name"], f"sighting {image['sighting']}") for image in images)
-    run, split_file = out / "run", str(out / "split.json")
-    pusa(
-        "process", str(archive), "--out", str(run), "--instances", split_file, "--sequences", str(out / "sightings.csv")
-    )
-    pusa("evaluate", "sightings", str(run), "--truth", split_file)
+    return out
 
 
-def pusa(*arguments: str) -> None:
+def process(half: Path, run: Path, *options: object, embedding: Path | None = None, codebook: Path | str = "") -> None:
+    """A run of what `prepare` made, with the starter's weights or these; codebook "null": none yet."""
+    settings: dict[str, dict[str, str | None]] = {}
+    if embedding:
+        settings["embedding"] = {"weights": str(embedding)}
+    if codebook:
+        settings["encounters"] = {"codebook": None if codebook == "null" else str(codebook)}
+    config = run.with_suffix(".json")  # which is YAML, too
+    config.write_text(json.dumps(settings))
+    pusa("process", half / "photos", "--out", run, "--instances", half / "split.json", "--sequences",
+         half / "sightings.csv", "--config", config, *options)  # fmt: skip
+
+
+def pusa(*arguments: object) -> None:
     print("$ pusa", *arguments, flush=True)
-    subprocess.run([Path(sys.executable).parent / "pusa", *arguments], check=True)
+    subprocess.run([str(Path(sys.executable).parent / "pusa"), *map(str, arguments)], check=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3:] == ["odd"]))
+    main(Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve(), "".join(sys.argv[3:]))
