@@ -36,6 +36,7 @@ ACTORS_PER_GPU = 8  # each has its own copy of the networks and of CUDA; no more
 PHOTOS_PER_GPU = 20  # a second; assumed, until a GPU is there to be timed
 BLOCKS_PER_SECOND = 20
 OBJECT_STORE_BYTES = 1 << 30  # crops and vectors in flight; bounds the memory of a run on one machine
+RETRIED = "\nFailed to "  # after this Ray Data says of an error how often it tried, and how to have it try more often
 # What Ray raises when it is not our code that failed, but something under it.
 CLUSTER_ERRORS = (
     ray.exceptions.LocalRayletDiedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
@@ -193,7 +194,7 @@ def _told(error: BaseException) -> BaseException:
         inner = getattr(inner, "cause", None) or inner.__cause__
     for cause in causes:
         if isinstance(cause, UserError):
-            return UserError(*cause.args)
+            return UserError(str(cause).partition(RETRIED)[0])
     for cause in causes:
         if isinstance(cause, ray.exceptions.OutOfDiskError):
             return UserError(
