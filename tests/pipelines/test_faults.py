@@ -175,7 +175,7 @@ class Wrapped(Exception):
     ("error", "message"),
     [
         (Wrapped(UserError("There are no weights.")), "There are no weights."),
-        (Wrapped(UserError("Full.\nMake room.\nFailed to map after 1/10 attempts.\nand more")), r"Full\.\nMake room\.$"),
+        (Wrapped(UserError("Full.\nMake room.\nFailed to map after 1/10.\nand more")), r"Full\.\nMake room\.$"),
         (Wrapped(exceptions.OutOfDiskError("full\nand more")), "disk on which Ray keeps"),
         (exceptions.NodeDiedError("node 1 died\nand more"), r"gave way \(NodeDiedError: node 1 died\)"),
         (exceptions.LocalRayletDiedError(), "gave way"),
