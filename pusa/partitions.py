@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
 
 Labels = Sequence[Hashable] | np.ndarray
 
@@ -50,13 +51,13 @@ def pairs(truth: Labels, found: Labels) -> Pairs:
     def two(counts: NDArray[np.int64]) -> int:
         return int((counts * (counts - 1) // 2).sum())
 
-    return Pairs(two(table.sum(keepdims=True)), two(table.sum(1)), two(table.sum(0)), two(table))
+    return Pairs(two(table.data.sum(keepdims=True)), two(table.sum(1)), two(table.sum(0)), two(table.data))
 
 
 def purity(truth: Labels, found: Labels) -> float:
     """Share of instances that belong to the most frequent true individual of their group, 0 to 1."""
     table = _contingency(truth, found)
-    return float(table.max(0).sum() / table.sum()) if table.size else 1.0
+    return float(table.max(0).sum() / table.sum()) if table.nnz else 1.0
 
 
 def grouping_metrics(sequences: Sequence[tuple[Labels, Labels]]) -> dict[str, float]:
@@ -84,14 +85,13 @@ def grouping_metrics(sequences: Sequence[tuple[Labels, Labels]]) -> dict[str, fl
     }
 
 
-def _contingency(truth: Labels, found: Labels) -> NDArray[np.int64]:
-    """Instances by true label (rows) and found label (columns)."""
+def _contingency(truth: Labels, found: Labels) -> csc_array:
+    """Instances by true label (rows) and found label (columns); most fields are empty where labels are many."""
     if len(truth) != len(found):
         raise ValueError(f"{len(truth)} true labels and {len(found)} found ones: expected as many")
     rows, columns = _numbered(truth), _numbered(found)
-    table = np.zeros((rows.max(initial=-1) + 1, columns.max(initial=-1) + 1), np.int64)
-    np.add.at(table, (rows, columns), 1)
-    return table
+    shape = rows.max(initial=-1) + 1, columns.max(initial=-1) + 1
+    return csc_array((np.ones(len(rows), np.int64), (rows, columns)), shape=shape)
 
 
 def _numbered(labels: Labels) -> NDArray[np.intp]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,3 +72,13 @@ def test_symmetric_and_blind_to_names(both, names):
     assert pairs(truth, found).adjusted_rand_index == pytest.approx(pairs(found, truth).adjusted_rand_index)
     assert purity(truth, found) == purity(truth, renamed)
     assert pairs(truth, truth).rand_index == pairs(truth, truth).adjusted_rand_index == purity(truth, truth) == 1
+
+
+def test_many_labels_need_no_table_of_all_with_all():
+    """100,000 animals by 100,000 groups, two encounters each, of which one pair is in the wrong groups."""
+    truth = np.repeat(np.arange(100_000), 2)
+    found = truth.copy()
+    found[1], found[2] = found[2], found[1]
+    counts = pairs(truth, found)
+    assert (counts.together_true, counts.together_found, counts.together_both) == (100_000, 100_000, 99_998)
+    assert purity(truth, found) == 1 - 2 / 200_000
