@@ -17,8 +17,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-LEARN = "{coats: 0, pretraining: 1, batch: 128, steps: 800, epoch_steps: 200, learning_rate: 0.0004}"
-
 
 def main(folder: Path, out: Path, how: str) -> None:
     if how != "learn":
@@ -28,9 +26,7 @@ def main(folder: Path, out: Path, how: str) -> None:
     odd, even = (prepare(folder, out / name, rest) for name, rest in (("odd", 1), ("even", 0)))
     process(odd, odd / "run", codebook="null")
     network, codebook = out / "embedding.safetensors", out / "codebook.safetensors"
-    (out / "learn.yaml").write_text(LEARN)
-    pusa("train", "embedding", "--named", f"{odd / 'run'}:{odd / 'split.json'}", "--start", "starter/embedding",
-         "--out", network, "--config", out / "learn.yaml", "--workers", 2)  # fmt: skip
+    pusa("train", "embedding", "--named", f"{odd / 'run'}:{odd / 'split.json'}", "--out", network, "--workers", 2)
     process(odd, odd / "run2", "--from", odd / "run", embedding=network, codebook="null")
     pusa("codebook", "fit", odd / "run2", "--out", codebook, "--dimensions", 64)
     process(even, even / "run", embedding=network, codebook=codebook)

@@ -166,17 +166,21 @@ def embedding(
     workers: Workers = 1,
     address: Address = "local",
 ) -> None:
-    """Train the patch network on coats drawn for it, and on the patches of processed synthetic archives."""
-    from pusa.embedding.train import PAPER, EmbeddingTraining, loop
+    """Train the patch network: on coats drawn for it, on synthetic archives, or on your own animals.
+
+    With --named and no --config the starter goes on learning, for 800 steps, from your animals alone.
+    """
+    from pusa.embedding.train import OWN, PAPER, EmbeddingTraining, loop
 
     expected = "RUN:ARCHIVE, a run and the synthetic archive that it processed"
-    pairs = {
+    given = {
         name: [pair(text, expected) for text in texts] for name, texts in (("seen", seen), ("validation", validation))
     }
-    pairs["named"] = [pair(text, "RUN:FILE, a run and the names of its animals") for text in named]
-    flags = pairs | {"artificial": [str(path.resolve()) for path in artificial]}
-    flags |= PAPER.model_dump(exclude_unset=True) if paper else {}
-    _train((EmbeddingTraining, loop), config, out, workers, address, **flags, start=start, minutes=minutes, seed=seed)
+    given["named"] = [pair(text, "RUN:FILE, a run and the names of its animals") for text in named]
+    preset = PAPER if paper else OWN if named and not config else None
+    flags = preset.model_dump(exclude_unset=True) if preset else {}
+    flags |= given | {"artificial": [str(path.resolve()) for path in artificial]} | ({"start": start} if start else {})
+    _train((EmbeddingTraining, loop), config, out, workers, address, **flags, minutes=minutes, seed=seed)
 
 
 @app.command()

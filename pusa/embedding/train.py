@@ -69,6 +69,12 @@ PAPER = EmbeddingTraining(
 )  # fmt: skip
 
 
+# The starter, taught one's own animals: by contrast alone, since a place has few pictures.
+OWN = EmbeddingTraining(
+    start="starter/embedding", coats=0, pretraining=1, steps=800, epoch_steps=200, batch=128, learning_rate=4e-4
+)
+
+
 class SphereFace(SphereFaceLoss):
     """SphereFace (Liu 2017) whose margin can set in gradually: `share` 0 is softmax over cosines, 1 the full margin."""
 

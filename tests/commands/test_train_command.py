@@ -1,0 +1,26 @@
+"""`pusa train embedding`: which settings follow from the options."""
+
+import pytest
+from typer.testing import CliRunner
+
+from commands import train
+
+CASES = [
+    # options, then settings that are expected and settings that are not given
+    (["--named", "run:names.csv"], {"coats": 0, "steps": 800, "start": "starter/embedding"}, {"network"}),
+    (["--named", "run:names.csv", "--start", "mine"], {"coats": 0, "start": "mine"}, set()),
+    (["--named", "run:names.csv", "--config", "own.yaml"], {}, {"coats", "steps", "start"}),  # the file's, or defaults
+    (["--paper", "--artificial", "set"], {"coats": 0, "steps": 1563, "network": {"width": 64}}, {"start"}),
+    ([], {}, {"coats", "steps", "start"}),
+]
+
+
+@pytest.mark.parametrize(("options", "expected", "absent"), CASES)
+def test_settings_of_the_patch_network(options, expected, absent, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(train, "_train", lambda *args, **flags: seen.update(flags))
+    result = CliRunner().invoke(train.app, ["embedding", "--out", "w.safetensors", *options])
+    assert result.exit_code == 0, result.output
+    assert {key: seen[key] for key in expected} == expected
+    assert not absent & seen.keys()
+    assert [(run.name, file.name) for run, file in seen["named"]] == [("run", "names.csv")] * ("--named" in options)
