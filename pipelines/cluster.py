@@ -194,7 +194,7 @@ def _told(error: BaseException) -> BaseException:
         inner = getattr(inner, "cause", None) or inner.__cause__
     for cause in causes:
         if isinstance(cause, UserError):
-            return UserError(str(cause).partition(RETRIED)[0])
+            return UserError(*(str(text).partition(RETRIED)[0] for text in cause.args))
     for cause in causes:
         if isinstance(cause, ray.exceptions.OutOfDiskError):
             return UserError(

@@ -5,6 +5,8 @@ So all cores are busy, however unlike the stages are, and nothing but file names
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import time
 from typing import Any
 
@@ -40,8 +42,16 @@ class StageActor:
             each = pa.array([(now - began) / max(len(batch), 1)] * len(batch), pa.float64())
             batch = batch.append_column(SECONDS + name, each)
             began = now
-        self.idle_since = began
+        give_back()
+        self.idle_since = time.perf_counter()
         return batch
+
+
+def give_back() -> None:
+    """Returns freed memory to the system, where glibc manages it: of crops of all sizes it keeps pieces between those
+    in use, some 300 KB more a photo, for hours."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def seconds_of(row: dict[str, Any]) -> dict[str, float]:
