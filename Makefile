@@ -26,7 +26,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The measures of scale, in one table; on a machine that does nothing else. About twelve minutes on two cores.
+# The measures of scale, in one table; on a machine that does nothing else. About ten minutes on two cores.
 bench: $(READY)
 	$(BIN)/python benchmarks/scale.py $(BENCH)
 

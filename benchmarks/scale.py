@@ -1,7 +1,7 @@
 """The measures of scale in one table: `make bench`, or `python benchmarks/scale.py FOLDER`.
 
 Each script prints its rows, figures beside their goals; what a figure is compared with runs in the same script. About
-twelve minutes on two cores. They mean something on a machine that does nothing else.
+ten minutes on two cores. They mean something on a machine that does nothing else.
 """
 
 from __future__ import annotations

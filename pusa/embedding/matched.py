@@ -8,7 +8,7 @@ which no training stands, so a network does not learn from its own answers.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -17,8 +17,7 @@ import numpy as np
 
 from pusa import photos as photo_files
 from pusa import records
-from pusa.embedding.coats import OVERSAMPLING
-from pusa.embedding.seen import SeenPlaces, white
+from pusa.embedding.seen import SeenPlaces, enlarged_size, in_picture, white
 from pusa.errors import UserError
 from pusa.gallery import geometry
 from pusa.gallery.geometry import Features, GeometryConfig
@@ -39,25 +38,20 @@ class Shown:
     sequence_id: str
     features: Features
     picture: np.ndarray
-    corner: np.ndarray
-    scale: np.ndarray
+    crop_box: tuple[int, ...]
     middles: np.ndarray
 
     @classmethod
-    def of(cls, sequence_id: str, instance: Mapping[str, Any]) -> Shown:
+    def of(cls, sequence_id: str, instance: dict[str, Any]) -> Shown:
         boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
-        x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
-        _, size = patches.from_photo(boxes, instance["crop_box"])
-        width, height = (max(1, round(length * OVERSAMPLING)) for length in size)
-        picture = patches.resize(photo_files.decode_mask_png(instance["pattern"]), (width, height))
-        scale = np.array([width / (x1 - x0), height / (y1 - y0)])
-        found = geometry.features(dict(instance), GeometryConfig())
-        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-        return cls(sequence_id, found, picture.astype(np.uint8) * 255, np.array([x0, y0]), scale, middles)
+        size = enlarged_size(boxes, instance["crop_box"])
+        picture = patches.resize(photo_files.decode_mask_png(instance["pattern"]), size).astype(np.uint8) * 255
+        found = geometry.features(instance, GeometryConfig())
+        return cls(sequence_id, found, picture, tuple(instance["crop_box"]), (boxes[:, :2] + boxes[:, 2:]) / 2)
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
         """Points (n, 2) of the photo in pixels of the picture."""
-        return (points - self.corner) * self.scale
+        return in_picture(points, self.picture.shape[::-1], self.crop_box)
 
     def clear(self, points: np.ndarray) -> np.ndarray:
         """(n,) bool: around which points of the photo the picture shows lines."""
@@ -88,13 +82,13 @@ def read(run: Run, names: Mapping[str, str]) -> SeenPlaces:
 
 def _instances(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     fields = ("instance_id", "crop", "crop_box", "mask", "pattern", "patch_boxes")
-    columns = ["photo_id", "sequence_id", *(f"instances.list.element.{name}" for name in fields)]
+    columns = ["sequence_id", *(f"instances.list.element.{name}" for name in fields)]
     for batch in run.batches("photos", columns):
         for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
             yield from ((sequence_id, instance) for instance in nested)
 
 
-def _places(shown: list[Shown], number: int) -> Iterable[list[np.ndarray]]:
+def _places(shown: list[Shown], number: int) -> list[list[np.ndarray]]:
     """The places of one animal's photos, whose pictures are numbered from `number`: see `SeenPlaces.members`."""
     pairs = [(a, b) for a, b in combinations(range(len(shown)), 2) if shown[a].sequence_id != shown[b].sequence_id]
     found: dict[tuple[int, int], dict[str, list[tuple[float, float, float]]]] = {}

@@ -7,7 +7,7 @@ makes up - is in them as it is. Where a patch lies is known for synthetic archiv
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +66,8 @@ def read(run: Run, archive: Path) -> SeenPlaces:
     members: dict[tuple[str, int, int], dict[str, list[tuple[int, float, float]]]] = defaultdict(dict)
     is_grey = False
     for found in _located(run, archive):
-        size = _enlarged_size(found)
-        middles = _middles(found, size)
+        size = enlarged_size(found.boxes, found.instance["crop_box"])
+        middles = in_picture((found.boxes[:, :2] + found.boxes[:, 2:]) / 2, size, found.instance["crop_box"])
         is_grey = found.instance["pattern"] is None  # of all patches in a run, or of none
         pictures, shown = _greys(found, size) if is_grey else _lines(found, archive, size, middles)
         for (s, theta), (x, y), numbers in zip(found.where, middles, shown, strict=True):
@@ -174,14 +174,14 @@ def white(mask: np.ndarray, middles: np.ndarray) -> np.ndarray:
     return _sums(mask, middles) / (patches.SIZE * OVERSAMPLING) ** 2
 
 
-def _enlarged_size(found: Located) -> tuple[int, int]:
-    """Width and height of the crop where a patch has 64 x OVERSAMPLING px."""
-    _, size = patches.from_photo(found.boxes, found.instance["crop_box"])
+def enlarged_size(boxes: np.ndarray, crop_box: Sequence[int]) -> tuple[int, int]:
+    """Width and height of the crop where a patch, of `boxes` (n, 4) in photo pixels, has 64 x OVERSAMPLING px."""
+    _, size = patches.from_photo(boxes, np.asarray(crop_box))
     width, height = (max(1, round(length * OVERSAMPLING)) for length in size)
     return width, height
 
 
-def _middles(found: Located, size: tuple[int, int]) -> np.ndarray:
-    """Middles (n, 2) of the patches in a picture of the crop of `size` (width, height)."""
-    x0, y0, x1, y1 = (float(v) for v in found.instance["crop_box"])
-    return ((found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - (x0, y0)) * (size[0] / (x1 - x0), size[1] / (y1 - y0))
+def in_picture(points: np.ndarray, size: tuple[int, int], crop_box: Sequence[int]) -> np.ndarray:
+    """Points (n, 2) of the photo in pixels of a picture of the crop of `size` (width, height)."""
+    x0, y0, x1, y1 = (float(v) for v in crop_box)
+    return (points - (x0, y0)) * (size[0] / (x1 - x0), size[1] / (y1 - y0))

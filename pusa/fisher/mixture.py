@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 CHUNK = 8192  # patches at once: 16 MB of posteriors at 512 components
-LEAST = 1e-6  # posteriors up to this add nothing that shows in float32
+LEAST = 1e-6  # posteriors up to this count as zero on the CPU: see `weighted_sums`
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def weighted_sums(posteriors: Tensor, x: Tensor) -> Tensor:
     """Sum over patches of g [x, x^2, 1], (K, 2 D + 1) float32, from posteriors g (n, K) and patches x (n, D).
 
     On the CPU posteriors up to LEAST count as zero, as in VLFeat: a patch has a share in 2 to 30 of 512 components, and
-    the sparse product takes a tenth of the dense one's time. A GPU multiplies faster than it would look for them.
+    the sparse product takes a small part of the dense one's time. A GPU multiplies faster than it would look for them.
     """
     terms = torch.cat([x, x * x, torch.ones_like(x[:, :1])], 1)
     if posteriors.device.type != "cpu":
