@@ -35,12 +35,19 @@ K, D, ENCOUNTERS, PATCHES, ITERATIONS = 512, 128, 200, 150, 3
 FLOAT, IMPROVED = 1, 3  # VL_TYPE_FLOAT; VL_FISHER_FLAG_SQUARE_ROOT | NORMALIZED
 
 
+class AfterPCA(Codebook):
+    """Takes what the others take: patches that are projected already."""
+
+    def project(self, embeddings: torch.Tensor) -> torch.Tensor:
+        return embeddings
+
+
 def main(patches: int) -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(0)
     mixture, x = data(rng, ENCOUNTERS * PATCHES)
     encounters = list(x.reshape(ENCOUNTERS, PATCHES, D))
-    codebook = Codebook(torch.zeros(D), torch.eye(D), mixture)
+    codebook = AfterPCA(torch.zeros(D), torch.eye(D), mixture)
     wide = Codebook(torch.zeros(4 * D), torch.eye(4 * D)[:, :D].contiguous(), mixture)
     padded = [np.pad(e, ((0, 0), (0, 3 * D))).astype(np.float16) for e in encounters]
     found: dict[str, np.ndarray] = {}

@@ -246,8 +246,7 @@ class ShardEncoder:
         (row,) = todo.to_pylist()
         columns = [*self.COLUMNS, *(f"instances.list.element.{name}" for name in self.NESTED)]
         parts = (self.run.read_file(file, columns) for file in row["files"])
-        photos = pa.concat_tables(part.filter(pc.equal(part["shard"], row["shard"])) for part in parts)
-        encounters = self.builder(photos)
+        encounters = self.builder(pa.concat_tables(p.filter(pc.equal(p["shard"], row["shard"])) for p in parts))
         self.run.write("encounters", encounters, f"{row['shard']:05d}")
         return pa.table({"encounters": [len(encounters)]})
 

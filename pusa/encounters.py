@@ -39,19 +39,24 @@ class EncounterBuilder:
         self.codebook = Codebook.load(config.codebook) if config.codebook else None
 
     def __call__(self, photos: pa.Table) -> pa.Table:
+        # Embeddings are nearly all of a table, so only keys are sorted, and patches put together a sequence at a time.
         usable = pc.and_(pc.equal(photos["status"], "ok"), pc.is_null(photos["duplicate_of"]))
-        photos = photos.filter(usable).sort_by([(c, "ascending") for c in ("sequence_id", "taken_at", "path")])
+        keys = photos.select(["sequence_id", "taken_at", "path"]).append_column("row", pa.array(np.arange(len(photos))))
+        keys = keys.filter(usable).sort_by([(c, "ascending") for c in ("sequence_id", "taken_at", "path")])
+        found = records.instances(photos)
         sequences: dict[str, list[list[dict[str, Any]]]] = {}
-        for sequence_id, found in zip(photos["sequence_id"].to_pylist(), records.instances(photos), strict=True):
-            sequences.setdefault(sequence_id, []).append(found)
-        encounters = [
-            (sequence_id, number, members)
-            for sequence_id, nested in sequences.items()
-            for number, members in enumerate(self.groups(nested))
-        ]
-        patches = [self.embeddings(members) for _, _, members in encounters]
+        for sequence_id, row in zip(keys["sequence_id"].to_pylist(), keys["row"].to_pylist(), strict=True):
+            sequences.setdefault(sequence_id, []).append(found[row])
+        rows = [row for sequence_id, nested in sequences.items() for row in self.encounters(sequence_id, nested)]
+        columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in records.ENCOUNTERS}
+        return pa.table(columns, schema=records.ENCOUNTERS)
+
+    def encounters(self, sequence_id: str, nested: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The encounters of one sequence: its instances by photo, in chronological order, in; rows out."""
+        groups = self.groups(nested)
+        patches = [self.embeddings(members) for members in groups]
         vectors = fisher_vectors(self.codebook, patches) if self.codebook else [None] * len(patches)
-        rows = [
+        return [
             {
                 "encounter_id": f"{sequence_id}#{number}",
                 "sequence_id": sequence_id,
@@ -59,10 +64,8 @@ class EncounterBuilder:
                 "n_patches": len(x),
                 "fisher": vector.astype(np.float16) if vector is not None and len(x) else None,
             }
-            for (sequence_id, number, members), x, vector in zip(encounters, patches, vectors, strict=True)
+            for number, (members, x, vector) in enumerate(zip(groups, patches, vectors, strict=True))
         ]
-        columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in records.ENCOUNTERS}
-        return pa.table(columns, schema=records.ENCOUNTERS)
 
     def groups(self, nested: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
         """The groups of one sequence: its instances by photo, in chronological order, in; lists of instances out."""
@@ -81,6 +84,6 @@ class EncounterBuilder:
 
     @staticmethod
     def embeddings(members: list[dict[str, Any]]) -> np.ndarray:
-        """All patch embeddings of an encounter, T x 512 float32, T >= 0."""
+        """All patch embeddings of an encounter, T x 512 float16, T >= 0."""
         flat = [i["embeddings"] for i in members if i["embeddings"] is not None]
-        return np.concatenate([np.zeros(0, np.float32), *flat]).astype(np.float32).reshape(-1, 512)
+        return np.concatenate([np.zeros(0, np.float16), *flat]).reshape(-1, 512)

@@ -41,7 +41,7 @@ def vlad(codebook: Codebook, encounters: Sequence[np.ndarray]) -> np.ndarray:
 def _words(codebook: Codebook, encounter: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The word (T,) of each patch, and the patches projected, (T, D) float32."""
     x = codebook.project(torch.from_numpy(encounter))
-    return codebook.mixture.posteriors(x)[0].argmax(1).numpy(), x.numpy()
+    return codebook.mixture.joint(x).argmax(1).numpy(), x.numpy()
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ then the signed square root of each entry, and L2 normalisation. Layout and resu
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pusa.fisher.codebook import Codebook
-from pusa.fisher.mixture import weighted_sums
+from pusa.fisher.mixture import expected
 
 BATCH = 2048  # patches whose posteriors are computed at once: 4 MB at 512 components, which stays in the cache
 
@@ -30,20 +31,28 @@ def fisher_vectors(codebook: Codebook, encounters: Sequence[np.ndarray]) -> np.n
     """
     scale = _Scale(codebook)
     result = np.zeros((len(encounters), codebook.length), np.float32)
-    earlier: Tensor | float = 0.0  # sums of the patches of an encounter that lie in earlier batches
-    for batch in _batches([len(e) for e in encounters]):
-        embeddings = np.concatenate([encounters[i][part] for i, part in batch])
-        x = codebook.project(torch.from_numpy(embeddings).to(codebook.axes.device))
-        posteriors, _ = codebook.mixture.posteriors(x)
-        begin = 0
-        for i, part in batch:
-            end = begin + part.stop - part.start
-            earlier = weighted_sums(posteriors[begin:end], x[begin:end]) + earlier
-            if part.stop == len(encounters[i]):
-                scale.gradient(earlier, out=result[i])
-                earlier = 0.0
-            begin = end
+    for together in _batches([len(e) for e in encounters]):
+        if len(together) == 1:
+            (only,) = (encounters[i] for i in together)
+            parts = (_sums(codebook, [only[i : i + BATCH]]) for i in range(0, len(only), BATCH))
+            found = functools.reduce(_added, parts)
+        else:
+            found = _sums(codebook, [encounters[i] for i in together])
+        scale.gradients(*found, out=result[together.start : together.stop])
     return result
+
+
+def _sums(codebook: Codebook, encounters: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """The sums over the patches of each encounter: `mixture.expected`."""
+    x = codebook.project(torch.from_numpy(np.concatenate(encounters)).to(codebook.axes.device))
+    return expected(codebook.mixture.joint(x), x, [len(e) for e in encounters])[:2]
+
+
+def _added(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """The sums over the patches of both."""
+    rows, place = torch.cat([one[0], other[0]]).unique(return_inverse=True)
+    sums = torch.cat([one[1], other[1]])
+    return rows, sums.new_zeros(len(rows), sums.shape[1]).index_add_(0, place, sums)
 
 
 class _Scale:
@@ -55,39 +64,35 @@ class _Scale:
         mean, deviation = 1 / (w * v).sqrt(), 1 / (v * (2 * w).sqrt())
         # of sums and counts in the mean block; of squares, sums and counts in the deviation block
         parts = mean, -m * mean, deviation, -2 * m * deviation, (m**2 - v) * deviation
-        self.factors = torch.cat(parts, 1).float()  # (K, 5 D)
+        self.factors = torch.stack([part.float() for part in parts])  # (5, K, D)
 
-    def gradient(self, sums: Tensor, out: np.ndarray) -> None:
-        """The normalised vector, into zeros (2 K D,), from sums of g [x, x^2, 1] (K, 2 D + 1)."""
-        some = sums[:, -1].nonzero()[:, 0]  # the components of no patch stay zero: in a short encounter, most
-        sums, factors = (t.index_select(0, some) for t in (sums, self.factors))
-        size = self.factors.shape[1] // 5
+    def gradients(self, rows: Tensor, sums: Tensor, out: np.ndarray) -> None:
+        """The normalised vectors of n encounters, into zeros (n, 2 K D), from the sums of each."""
+        _, components, size = self.factors.shape
+        a, b, c, d, e = self.factors.index_select(1, rows % components)
         first, second, counts = sums.split([size, size, 1], 1)
-        a, b, c, d, e = factors.split(size, 1)
-        result = torch.empty(2, *first.shape, device=sums.device)
-        torch.mul(first, a, out=result[0]).addcmul_(counts, b)
-        torch.mul(second, c, out=result[1]).addcmul_(first, d).addcmul_(counts, e)
+        gradient = torch.empty(2, *first.shape, device=sums.device)
+        torch.mul(first, a, out=gradient[0]).addcmul_(counts, b)
+        torch.mul(second, c, out=gradient[1]).addcmul_(first, d).addcmul_(counts, e)
         # Length after the square root is the root of the sum of absolute values before it.
-        length = result.abs()
-        length /= length.sum().clamp(min=torch.finfo(torch.float32).tiny)
-        blocks = torch.copysign(length.sqrt_(), result).cpu().numpy()
-        for block, into in zip(blocks, out.reshape(2, -1, first.shape[1]), strict=True):
-            into[some.cpu().numpy()] = block
+        length, encounter = gradient.abs(), rows // components
+        total = length.sum((0, 2))
+        norm = total.new_zeros(len(out)).index_add_(0, encounter, total).clamp(min=torch.finfo(torch.float32).tiny)
+        length /= norm[encounter][:, None]
+        blocks = torch.copysign(length.sqrt_(), gradient).cpu().numpy()
+        into, (where, which) = out.reshape(len(out), 2, components, size), (t.cpu().numpy() for t in (encounter, rows))
+        for block in range(2):
+            into[where, block, which % components] = blocks[block]
 
 
-def _batches(counts: Sequence[int]) -> Iterator[list[tuple[int, slice]]]:
-    """Encounters of these numbers of patches, packed in order into batches of BATCH patches: (encounter, part)."""
-    batch: list[tuple[int, slice]] = []
-    room = BATCH
+def _batches(counts: Sequence[int]) -> Iterator[range]:
+    """Encounters of these numbers of patches, in order, as many together as have up to BATCH patches; at least one."""
+    begin = patches = 0
     for i, count in enumerate(counts):
-        begin = 0
-        while begin < count:
-            end = min(count, begin + room)
-            batch.append((i, slice(begin, end)))
-            room -= end - begin
-            begin = end
-            if not room:
-                yield batch
-                batch, room = [], BATCH
-    if batch:
-        yield batch
+        if patches + count > BATCH:
+            if patches:
+                yield range(begin, i)
+            begin, patches = i, 0
+        patches += count
+    if patches:
+        yield range(begin, len(counts))

@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array
 from torch import Tensor
 
 CHUNK = 8192  # patches at once: 16 MB of posteriors at 512 components
-LEAST = 1e-6  # posteriors up to this count as zero on the CPU: see `weighted_sums`
+LEAST = 1e-6  # share of a patch's largest posterior up to which another counts as zero on the CPU: see `expected`
 
 
 @dataclass(frozen=True)
@@ -60,40 +60,58 @@ class Mixture:
         offset = w.log() - 0.5 * ((m**2 / v + v.log()).sum(1) + m.shape[1] * math.log(2 * math.pi))
         return matrix.float().contiguous(), offset.float()
 
-    def posteriors(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Posteriors (n, K) of patches x (n, D) float32, and their log densities (n,) in nats."""
+    def joint(self, x: Tensor) -> Tensor:
+        """log(w N(x)) in nats, (n, K), of patches x (n, D) float32. Its softmax are the posteriors."""
         matrix, offset = self._linear
-        joint = torch.addmm(offset, torch.cat([x, x * x], 1), matrix)
-        # Not logsumexp and exp: they spend 10 times softmax's time on the many arguments that underflow.
-        posteriors = joint.softmax(1)
-        return posteriors, joint.amax(1) - posteriors.amax(1).log()
+        return torch.addmm(offset, torch.cat([x, x * x], 1), matrix)
 
     def statistics(self, x: Tensor) -> Statistics:
         """The statistics of patches x (n, D) float32, n small enough for n x K posteriors in memory."""
-        posteriors, density = self.posteriors(x)
-        return _summed(posteriors, x, float(density.double().sum()))
+        return _summed(self.joint(x), x)
 
 
-def weighted_sums(posteriors: Tensor, x: Tensor) -> Tensor:
-    """Sum over patches of g [x, x^2, 1], (K, 2 D + 1) float32, from posteriors g (n, K) and patches x (n, D).
+def expected(joint: Tensor, x: Tensor, counts: Sequence[int]) -> tuple[Tensor, Tensor, float]:
+    """The E step of several sets of patches at once: the sums of g [x, x^2, 1] over each set.
 
-    On the CPU posteriors up to LEAST count as zero, as in VLFeat: a patch has a share in 2 to 30 of 512 components, and
-    the sparse product takes a small part of the dense one's time. A GPU multiplies faster than it would look for them.
+    `joint` (n, K) is log(w N(x)) of patches x (n, D), the first counts[0] of which are set 0, the next set 1 and so on;
+    g are its posteriors. Returns which sums there are, set * K + component, (R,) int64 rising; the sums (R, 2 D + 1)
+    float32; and the log-likelihood of all patches, nats.
+
+    On the CPU posteriors up to LEAST of the largest one count as zero, as in VLFeat: a patch has a share in 2 to 30 of
+    512 components, and one sparse product takes a small part of the dense one's time. A GPU multiplies faster than it
+    would look for them.
     """
     terms = torch.cat([x, x * x, torch.ones_like(x[:, :1])], 1)
-    if posteriors.device.type != "cpu":
-        return posteriors.T @ terms
-    dense, (n, components) = posteriors.numpy(), posteriors.shape
-    at = np.flatnonzero(dense > LEAST)
-    ends = np.searchsorted(at, components * np.arange(n + 1))
-    sparse = csr_array((dense.ravel()[at], at % components, ends), shape=(n, components))
-    return torch.from_numpy(sparse.T @ terms.numpy())
+    largest = joint.amax(1, keepdim=True)
+    if joint.device.type != "cpu":
+        # Not logsumexp and exp: they spend 10 times softmax's time on the many arguments that underflow.
+        g = joint.softmax(1)
+        parts = zip(g.split(list(counts)), terms.split(list(counts)), strict=True)
+        sums = torch.cat([part.T @ t for part, t in parts])
+        density = largest[:, 0] - g.amax(1).log()
+        return torch.arange(len(sums), device=sums.device), sums, float(density.double().sum())
+    n, components = joint.shape
+    at = np.flatnonzero((joint > largest + math.log(LEAST)).numpy())
+    patch, component = np.divmod(at, components)
+    peak = largest[:, 0].numpy()
+    g = np.exp(joint.numpy().ravel()[at] - peak[patch])
+    total = np.bincount(patch, g, n)
+    row = np.repeat(np.arange(len(counts)) * components, counts)[patch] + component
+    there = np.zeros(len(counts) * components, bool)
+    there[row] = True
+    place, ends = np.cumsum(there) - 1, np.searchsorted(patch, np.arange(n + 1))
+    sparse = csc_array(((g / total[patch]).astype(np.float32), place[row], ends), shape=(int(there.sum()), n))
+    rows, sums = torch.from_numpy(np.flatnonzero(there)), torch.from_numpy(sparse @ terms.numpy())
+    return rows, sums, float(peak.sum(dtype=np.float64) + np.log(total).sum())
 
 
-def _summed(posteriors: Tensor, x: Tensor, log_likelihood: float) -> Statistics:
+def _summed(joint: Tensor, x: Tensor) -> Statistics:
     size = x.shape[1]
-    sums, squares, counts = weighted_sums(posteriors, x).double().split([size, size, 1], 1)
-    return Statistics(counts[:, 0], sums, squares, log_likelihood, len(x))
+    rows, found, log_likelihood = expected(joint, x, [len(x)])
+    sums = torch.zeros(joint.shape[1], 2 * size + 1, dtype=torch.float64, device=x.device)
+    sums[rows] = found.double()
+    first, second, counts = sums.split([size, size, 1], 1)
+    return Statistics(counts[:, 0], first, second, log_likelihood, len(x))
 
 
 def start(sample: Tensor, components: int, floor: Tensor, rng: np.random.Generator) -> Mixture:
@@ -102,8 +120,8 @@ def start(sample: Tensor, components: int, floor: Tensor, rng: np.random.Generat
 
     kmeans = KMeans(components, n_init=1, max_iter=20, random_state=int(rng.integers(2**31)))
     labels = torch.from_numpy(kmeans.fit_predict(sample.numpy())).long()
-    members = (torch.nn.functional.one_hot(labels[part], components).float() for part in chunks(len(sample)))
-    parts = (_summed(g, sample[part], 0.0) for g, part in zip(members, chunks(len(sample)), strict=True))
+    certain = (torch.nn.functional.one_hot(labels[part], components).log() for part in chunks(len(sample)))
+    parts = (_summed(joint, sample[part]) for joint, part in zip(certain, chunks(len(sample)), strict=True))
     return maximise(total(parts), floor, rng)[0]
 
 

@@ -42,7 +42,7 @@ def test_em_equals_scikit_learn_from_the_same_start():
     found = expectation_maximisation(
         lambda m: summed(m, torch.from_numpy(x)), begin, 15, -1, floor, rng, history.append
     )
-    ours = found.posteriors(torch.from_numpy(x))[1].mean().item()
+    ours = summed(found, torch.from_numpy(x)).log_likelihood / len(x)
     assert ours == pytest.approx(reference.score(x), abs=1e-3)
     np.testing.assert_allclose(found.means, reference.means_, atol=1e-3)
     np.testing.assert_allclose(found.variances, reference.covariances_, atol=1e-3)
@@ -59,8 +59,19 @@ def test_sums_leave_out_only_what_does_not_show():
     x = torch.from_numpy(rng.standard_normal((500, 3))).float()
     assert (g <= module.LEAST).float().mean() > 0.3
     dense = g.double().T @ torch.cat([x, x * x, torch.ones(500, 1)], 1).double()
-    assert (module.weighted_sums(g, x) - dense).abs().max() < 500 * module.LEAST
-    assert torch.equal(module.weighted_sums(torch.eye(16)[:4], x[:4])[:4, :3], x[:4])  # certain ones are copied
+    rows, sums, log_likelihood = module.expected(g.log(), x, [500])
+    assert rows.tolist() == list(range(16))
+    assert (sums - dense).abs().max() < 500 * module.LEAST
+    assert log_likelihood == pytest.approx(0, abs=1e-3)  # g adds up to 1
+
+
+def test_sums_of_several_sets_by_hand():
+    # Three sets of 2, 0 and 1 patches, each patch certain of one of two components, which has the weight e^-1.
+    joint = torch.tensor([[-1.0, -50.0], [-50.0, -1.0], [-50.0, -1.0]])
+    rows, sums, log_likelihood = module.expected(joint, torch.tensor([[2.0], [3.0], [5.0]]), [2, 0, 1])
+    assert rows.tolist() == [0, 1, 5]  # set 0: both; set 2: component 1 = 2 * 2 + 1
+    assert sums.tolist() == [[2, 4, 1], [3, 9, 1], [5, 25, 1]]
+    assert log_likelihood == -3
 
 
 def test_posteriors_and_density_equal_the_formula():
@@ -69,9 +80,13 @@ def test_posteriors_and_density_equal_the_formula():
     x = rng.standard_normal((5, 2))
     joint = w * np.prod(np.exp(-((x[:, None] - m) ** 2) / 2 / v) / np.sqrt(2 * np.pi * v), 2)
     mixture = Mixture(*(torch.from_numpy(a).float() for a in (w, m, v)))
-    posteriors, density = mixture.posteriors(torch.from_numpy(x).float())
-    np.testing.assert_allclose(posteriors, joint / joint.sum(1, keepdims=True), atol=1e-6)
-    np.testing.assert_allclose(density, np.log(joint.sum(1)), atol=1e-5)
+    np.testing.assert_allclose(mixture.joint(torch.from_numpy(x).float()), np.log(joint), atol=1e-5)
+    posteriors = joint / joint.sum(1, keepdims=True)
+    found = mixture.statistics(torch.from_numpy(x).float())
+    np.testing.assert_allclose(found.counts, posteriors.sum(0), atol=1e-5)
+    np.testing.assert_allclose(found.sums, posteriors.T @ x, atol=1e-5)
+    np.testing.assert_allclose(found.squares, posteriors.T @ x**2, atol=1e-5)
+    assert found.log_likelihood == pytest.approx(np.log(joint.sum(1)).sum(), abs=1e-4)
 
 
 def test_a_component_that_lost_its_patches_comes_back():
