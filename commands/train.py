@@ -184,6 +184,26 @@ def embedding(
 
 
 @app.command()
+def marks(
+    out: Out,
+    seen: Annotated[list[str], typer.Option(help="Run and the synthetic archive it processed, as RUN:ARCHIVE.")],
+    validation: Annotated[list[str], typer.Option(help="RUN:ARCHIVE held out; measured after each epoch.")] = [],  # noqa: B006
+    start: Start = None,
+    minutes: Minutes = None,
+    config: Settings = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    address: Address = "local",
+) -> None:
+    """Train the network that describes key points, on synthetic archives."""
+    from pusa.marks.train import MarkTraining, loop
+
+    expected = "RUN:ARCHIVE, a run and the synthetic archive that it processed"
+    given = {name: [pair(t, expected) for t in texts] for name, texts in (("seen", seen), ("validation", validation))}
+    _train((MarkTraining, loop), config, out, workers, address, **given, start=start, minutes=minutes, seed=seed)
+
+
+@app.command()
 def age(
     out: Out,
     run: Annotated[

@@ -8,6 +8,7 @@ from another side it is mapped by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from pydantic import Field
 from pusa import photos
 from pusa.config import Config
 from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, detector, strongest, toned
+from pusa.marks import describe
 from pusa.segmentation.masks import crop_mask
 
 LENGTH = 128  # numbers in SIFT's descriptor
@@ -35,14 +37,15 @@ class GeometryConfig(Config):
     clahe: float = CLAHE  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
     contrast: float = CONTRAST  # of a key point, least
     margin: int = MARGIN  # px, taken off the mask: an outline is no mark
+    marks: str | None = None  # weights that describe key points; null: RootSIFT
     tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
     stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points of a crop: `at` (n, 2) float32 = x, y in px of the original photo, and `descriptors` (n, d): SIFT's own,
-    uint8, or a codebook's projections of embeddings, float16."""
+    """Points of a crop: `at` (n, 2) float32 = x, y in px of the original photo, and `descriptors` (n, d): of marks
+    SIFT's own, uint8, or a network's, int8; of patches a codebook's projections of embeddings, float16."""
 
     at: np.ndarray
     descriptors: np.ndarray
@@ -95,22 +98,33 @@ def features(instance: dict[str, Any], config: GeometryConfig, patches: Points =
     """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop), and its `patches`."""
     x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
     crop = photos.decode_jpeg(instance["crop"])
-    grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-    factor = config.side / max(grey.shape)
-    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
-    shrink = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    grey, found = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, config)
+    size = grey.shape[::-1]
+    shrink = cv2.INTER_AREA if max(crop.shape) > config.side else cv2.INTER_LINEAR
     picture = photos.encode_jpeg(cv2.resize(crop, size, interpolation=shrink), 80)
-    grey = cv2.resize(grey, size, interpolation=shrink)
-    grey = toned(grey, config.clahe)
-    inside = None if instance["mask"] is None else crop_mask(instance["mask"], instance["crop_box"], size)
-    found = strongest(grey, inside, config.keypoints, config.contrast, config.margin)
     side = max(x1 - x0, y1 - y0)
     if not found:
         return Features(NO_MARKS, side, (x0, y0), picture, patches)
-    found, descriptors = detector(config.contrast).compute(grey, found)
+    if config.marks is None:
+        found, descriptors = detector(config.contrast).compute(grey, found)
+        descriptors = descriptors.astype(np.uint8)
+    else:
+        descriptors = describe.describer(config.marks)(describe.cut(grey, describe.of_keypoints(found)))
     points = np.array([k.pt for k in found], np.float32) * (side / config.side) + np.array((x0, y0), np.float32)
-    marks = Points(points.astype(np.float32), descriptors.astype(np.uint8))
+    marks = Points(points.astype(np.float32), descriptors)
     return Features(marks, side, (x0, y0), picture, patches)
+
+
+def prepared(
+    grey: np.ndarray, instance: dict[str, Any], config: GeometryConfig
+) -> tuple[np.ndarray, Sequence[cv2.KeyPoint]]:
+    """A crop (H, W) uint8 scaled and tone-mapped, and its strongest key points inside the instance's mask."""
+    factor = config.side / max(grey.shape)
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    grey = toned(grey, config.clahe)
+    inside = None if instance["mask"] is None else crop_mask(instance["mask"], instance["crop_box"], size)
+    return grey, strongest(grey, inside, config.keypoints, config.contrast, config.margin)
 
 
 def match(first: Features, second: Features, config: GeometryConfig, kind: Kind = "marks") -> Match:

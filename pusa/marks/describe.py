@@ -1,0 +1,88 @@
+"""Key points of a grey picture, described by the network: 128 numbers of what is around each, upright, of one size."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from pusa import weights
+from pusa.config import device_and_dtype
+from pusa.marks.network import LENGTH, SIDE, MarkNetwork
+
+SPAN = 6.0  # sizes of the key point that its surroundings measure; 12 sigma, as SIFT's own
+STEPS = 256  # of the numbers of a descriptor; few are above 127 / 256
+BATCH = 512
+
+
+def cut(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    """Surroundings (n, 32, 32) uint8 of marks (n, 4) = x, y, size (px), angle (degrees) in a grey picture (H, W) uint8,
+    turned by the angle; beyond the picture's edge its last pixels go on."""
+    found = np.empty((len(marks), SIDE, SIDE), np.uint8)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    for i, (x, y, size, angle) in enumerate(marks.tolist()):
+        scale = SPAN * size / SIDE
+        c, s = scale * np.cos(np.deg2rad(angle)), scale * np.sin(np.deg2rad(angle))
+        half = (SIDE - 1) / 2
+        there = np.array([[c, -s, x - (c - s) * half], [s, c, y - (s + c) * half]])
+        cv2.warpAffine(grey, there, (SIDE, SIDE), found[i], flags, cv2.BORDER_REPLICATE)
+    return found
+
+
+def of_keypoints(points: Sequence[cv2.KeyPoint]) -> np.ndarray:
+    """OpenCV's key points as marks (n, 4) float32: x, y, size, angle."""
+    return np.array([(*p.pt, p.size, p.angle) for p in points], np.float32).reshape(-1, 4)
+
+
+class MarkDescriber:
+    """Describes marks. `network` takes the place of the weights, for training and tests."""
+
+    def __init__(self, name: str = "", device: str = "auto", network: MarkNetwork | None = None) -> None:
+        self.device, dtype = device_and_dtype(device)
+        self.network = _folded(network or load(name)).to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def __call__(self, surroundings: np.ndarray) -> np.ndarray:
+        """Descriptors (n, 128) int8, of length 256 but for rounding, of surroundings (n, 32, 32) uint8."""
+        found = np.zeros((len(surroundings), LENGTH), np.int8)
+        for part in (slice(i, i + BATCH) for i in range(0, len(surroundings), BATCH)):
+            x = torch.from_numpy(surroundings[part, None]).to(self.device)
+            # Few sizes of batch: kernels are made, and kept in memory, for each (oneDNN, cuDNN).
+            padded = torch.cat((x, x.new_zeros(-len(x) % 64, *x.shape[1:])))
+            vectors = self.network(padded)[: len(x)]
+            found[part] = (vectors * STEPS).round().clamp(-127, 127).cpu().numpy()
+        return found
+
+
+def load(name: str) -> MarkNetwork:
+    """The network of weights `name`, in evaluation mode."""
+    stored = weights.load(name, "marks")
+    network = MarkNetwork(**stored.settings["network"])
+    weights.load_into(network, stored)
+    return network.eval()
+
+
+@functools.cache
+def describer(name: str) -> MarkDescriber:
+    """The describer of weights `name`, made once a process."""
+    return MarkDescriber(name)
+
+
+def _folded(network: MarkNetwork) -> MarkNetwork:
+    """A copy in evaluation mode whose normalisation is part of its convolutions: half the time on a CPU."""
+    settings = {"width": network.layers[0].out_channels}
+    copy = MarkNetwork(**settings)  # type: ignore[arg-type]
+    copy.load_state_dict(network.state_dict())
+    layers: list[nn.Module] = []
+    for layer in copy.eval().layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            layers[-1] = fuse_conv_bn_eval(layers[-1], layer)  # type: ignore[type-var]
+        elif not isinstance(layer, nn.Dropout):
+            layers.append(layer)
+    copy.layers = nn.Sequential(*layers)
+    return copy.eval()
