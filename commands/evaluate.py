@@ -56,10 +56,12 @@ def sightings(
             share, low, high = ranking.top_n_interval(queries.ranks, n)
             figures[f"top-{n} {level}"] = f"{100 * share:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
     for level in ("by photo", "by sighting"):
-        if f"{level}, key points alone" in found:
-            alone = found[f"{level}, key points alone"].ranks
-            more, low, high = ranking.top_n_gain(found[f"{level}, verified"].ranks, alone, 1)
-            figures[f"top-1 {level}, patches add"] = f"{100 * more:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})"
+        for way in ("key points alone", "RootSIFT alone"):
+            if f"{level}, {way}" in found:
+                pair = found[f"{level}, verified"].ranks, found[f"{level}, {way}"].ranks
+                more, low, high = ranking.top_n_gain(*pair, 1)
+                name = f"top-1 {level}, verified above {way}"
+                figures[name] = f"{100 * more:+.1f} % ({100 * low:+.1f} to {100 * high:+.1f})"
     _print(f"{run} against {truth}", figures)
 
 

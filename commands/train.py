@@ -186,7 +186,11 @@ def embedding(
 @app.command()
 def marks(
     out: Out,
-    seen: Annotated[list[str], typer.Option(help="Run and the synthetic archive it processed, as RUN:ARCHIVE.")],
+    seen: Annotated[list[str], typer.Option(help="Run and the synthetic archive it processed, as RUN:ARCHIVE.")] = [],  # noqa: B006
+    named: Annotated[
+        list[str],
+        typer.Option(help="Run and names of its animals (as for `pusa gallery enroll`), RUN:FILE: learn from them."),
+    ] = [],  # noqa: B006
     validation: Annotated[list[str], typer.Option(help="RUN:ARCHIVE held out; measured after each epoch.")] = [],  # noqa: B006
     start: Start = None,
     minutes: Minutes = None,
@@ -195,12 +199,20 @@ def marks(
     workers: Workers = 1,
     address: Address = "local",
 ) -> None:
-    """Train the network that describes key points, on synthetic archives."""
-    from pusa.marks.train import MarkTraining, loop
+    """Train the network that describes key points: on synthetic archives, or on your own animals.
 
-    expected = "RUN:ARCHIVE, a run and the synthetic archive that it processed"
-    given = {name: [pair(t, expected) for t in texts] for name, texts in (("seen", seen), ("validation", validation))}
-    _train((MarkTraining, loop), config, out, workers, address, **given, start=start, minutes=minutes, seed=seed)
+    With --named and no --config the starter goes on learning, for 800 steps.
+    """
+    from pusa.marks.train import OWN, MarkTraining, loop
+
+    given = {
+        "seen": [pair(text, "RUN:ARCHIVE, a run and the synthetic archive that it processed") for text in seen],
+        "named": [pair(text, "RUN:FILE, a run and the names of its animals") for text in named],
+        "validation": [pair(text, "RUN:ARCHIVE, a run and the archive that it processed") for text in validation],
+    }
+    flags = OWN.model_dump(exclude_unset=True) if named and not config else {}
+    flags |= given | ({"start": start} if start else {})
+    _train((MarkTraining, loop), config, out, workers, address, **flags, minutes=minutes, seed=seed)
 
 
 @app.command()

@@ -197,7 +197,8 @@ def evaluate_sightings(
     """Re-identification by photo and by sighting (a sequence of the run), sides apart: `pusa.sightings`.
 
     For archives with one known animal a photo. Every photo's own Fisher vector is compared, with `verification` also
-    its points, and its key points without its patches; one without a pattern is never found by the first. Raises
+    its points, its key points without its patches, and those as RootSIFT describes them; one without a pattern is never
+    found by the first. Raises
     UserError where a photo shows more than one known animal.
     """
     manifest = run.finished_manifest()
@@ -230,12 +231,12 @@ def evaluate_sightings(
     }
     if verification is None:
         return result
-    points = features(run, {row[4] for row in rows}, verification, book)
     compared = (side[:, None] == side) & (sighting[:, None] != sighting)
-    ways = {"verified": verification}
-    if set(verification.kinds) > {"marks"}:  # the field's bar: RootSIFT and RANSAC inside the mask
-        ways["key points alone"] = verification.model_copy(update={"kinds": ("marks",)})
-    for way, config in ways.items():
+    alone = verification.model_copy(update={"kinds": ("marks",)})
+    sift = alone.model_copy(update={"geometry": verification.geometry.model_copy(update={"marks": None})})
+    # The last is the field's bar: RootSIFT and RANSAC inside the mask.
+    for way, config in {"verified": verification, "key points alone": alone, "RootSIFT alone": sift}.items():
+        points = features(run, {row[4] for row in rows}, config, book)
         verifier = Verifier([[points[row[4]]] for row in rows], config)
         cost = np.stack([
             verifier([points[row[4]]], allowed).cost(d)

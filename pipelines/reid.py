@@ -18,13 +18,14 @@ from pusa.fisher.codebook import Codebook, CodebookConfig, InMemory, fit
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search, verify
 from pusa.gallery.crops import features
-from pusa.gallery.geometry import Features, unit
+from pusa.gallery.geometry import Features, GeometryConfig, unit
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.reid import Group, Instances, Method, Result
 
 Report = Callable[[str], None]
+SIFT = GeometryConfig(marks=None)
 ROOT_SIFT = CodebookConfig(dimensions=64, components=256)  # of RootSIFT's Fisher vectors (peers in the field)
 
 
@@ -126,12 +127,16 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
         return aggregate.unit(np.array([animals.descriptors[g].mean(0) for g in groups]))
 
     @functools.cache
-    def points() -> list[Features]:
-        found = features(run, set(animals.ids), VerifyConfig(), book)
+    def points(config: VerifyConfig = VerifyConfig()) -> list[Features]:
+        found = features(run, set(animals.ids), config, book)
         return [found[i] for i in animals.ids]
 
+    def marks(geometry: GeometryConfig, **settings: int) -> Method:
+        config = VerifyConfig(kinds=("marks",), geometry=geometry, **settings)
+        return by_points(points(VerifyConfig(geometry=geometry)), config)
+
     def sift_fisher() -> Method:
-        sift = [unit(f.marks.descriptors) for f in points()]
+        sift = [unit(f.marks.descriptors) for f in points(VerifyConfig(geometry=SIFT))]
         chosen = animals.instances.database if animals.instances.database.any() else np.ones(len(sift), bool)
         own = fit(InMemory(np.concatenate([sift[i] for i in np.flatnonzero(chosen)])), ROOT_SIFT, seed=0)
         return by_vector(lambda groups: fisher_vectors(own, [np.concatenate([sift[i] for i in g]) for g in groups]))
@@ -147,8 +152,10 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
         "RootSIFT, Fisher vector": sift_fisher,
         "patches, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0, kinds=("patches",))),
         "patches, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig(kinds=("patches",))),
-        "RootSIFT, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0, kinds=("marks",))),
-        "RootSIFT, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig(kinds=("marks",))),
+        "key points, LNBNN": lambda: marks(GeometryConfig(), maps=0),
+        "key points, LNBNN, RANSAC": lambda: marks(GeometryConfig()),
+        "RootSIFT, LNBNN": lambda: marks(SIFT, maps=0),
+        "RootSIFT, LNBNN, RANSAC": lambda: marks(SIFT),
     }
 
 

@@ -24,6 +24,7 @@ from pusa.gallery.geometry import Features, GeometryConfig
 from pusa.pattern import patches
 from pusa.records import Run
 
+SIFT = GeometryConfig(marks=None)  # as found, whatever was learnt
 INLIERS = 15  # of a map, at least: twice what chance gives two different animals
 REACH = 0.1  # longer sides of the crop, from a place to the nearest inlier: farther away a map says nothing
 LINES = 0.04  # share of white pixels of a patch, at least: what was not extracted cannot be learnt
@@ -46,7 +47,7 @@ class Shown:
         boxes = np.array(instance["patch_boxes"], float).reshape(-1, 4)
         size = enlarged_size(boxes, instance["crop_box"])
         picture = patches.resize(photo_files.decode_mask_png(instance["pattern"]), size).astype(np.uint8) * 255
-        found = geometry.features(instance, GeometryConfig())
+        found = geometry.features(instance, SIFT)
         return cls(sequence_id, found, picture, tuple(instance["crop_box"]), (boxes[:, :2] + boxes[:, 2:]) / 2)
 
     def pixels(self, points: np.ndarray) -> np.ndarray:
@@ -107,20 +108,13 @@ def _places(shown: list[Shown], number: int) -> list[list[np.ndarray]]:
 
 
 def carried(first: Shown, second: Shown) -> np.ndarray:
-    """Where the middles of the first one's patches lie in the second photo, (n, 2); NaN where that is not known.
-
-    The inlier that is nearest to a place goes with it, and the map says only how the way between them turns: a body is
-    not flat.
-    """
+    """Where the middles of the first one's patches lie in the second photo, (n, 2); NaN where that is not known."""
     there = np.full(first.middles.shape, np.nan)
-    match = geometry.match(first.features, second.features, GeometryConfig())
+    match = geometry.match(first.features, second.features, SIFT)
     if match.inliers < INLIERS:
         return there
-    way = first.middles[:, None] - match.first
-    nearest = np.linalg.norm(way, axis=2).argmin(axis=1)
-    way = way[np.arange(len(way)), nearest]
-    point = match.second[nearest] + way @ match.map[:, :2].T
-    known = np.linalg.norm(way, axis=1) <= REACH * first.features.side
+    point, way = match.carry(first.middles)
+    known = way <= REACH * first.features.side
     known[known] &= first.clear(first.middles[known]) & second.clear(point[known])
     there[known] = point[known]
     return there

@@ -37,7 +37,7 @@ class GeometryConfig(Config):
     clahe: float = CLAHE  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
     contrast: float = CONTRAST  # of a key point, least
     margin: int = MARGIN  # px, taken off the mask: an outline is no mark
-    marks: str | None = None  # weights that describe key points; null: RootSIFT
+    marks: str | None = "starter/marks"  # weights that describe key points; null: RootSIFT
     tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
     stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
 
@@ -81,6 +81,16 @@ class Match:
     @property
     def inliers(self) -> int:
         return len(self.first)
+
+    def carry(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where points (n, 2) of the first photo lie in the second, (n, 2), and how far off the nearest inlier is (n,).
+
+        That inlier goes with a point, and the map says only how the way between them turns: a body is not flat.
+        """
+        way = points[:, None] - self.first
+        nearest = np.linalg.norm(way, axis=2).argmin(axis=1)
+        way = way[np.arange(len(way)), nearest]
+        return self.second[nearest] + way @ self.map[:, :2].T, np.linalg.norm(way, axis=1)
 
 
 NO_MATCH = Match(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.eye(2, 3))

@@ -1,6 +1,7 @@
 """The store of a gallery: LanceDB tables in a local folder or on object storage.
 
-    about        key, value: format version, and the SHA-256 of the codebook and of the weights behind it
+    about        key, value: format version, and the SHA-256 of the codebook, of the weights behind it, and of those
+                 that describe key points
     encounters   one row an enrolled encounter: its Fisher vector in float16, a compact code of it, and of some crops
                  the points that are compared
     decisions    the journal: which animal an encounter is follows from it, and is written nowhere else
@@ -19,6 +20,7 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 
+from pusa import weights
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import journal, tables
@@ -29,7 +31,8 @@ from pusa.gallery.lance import LARGE_PIECES, compact, conditions, connect, first
 from pusa.gallery.search import Vectors
 from pusa.gallery.snapshot import Snapshot
 
-FORMAT = "5"
+FORMAT = "6"
+MARKS = "starter/marks"  # what describes the key points of crops
 
 
 class Gallery:
@@ -58,7 +61,8 @@ class Gallery:
         if cls.exists(uri):
             raise UserError(f"{uri} is a gallery already. Enroll into it, or give another folder.")
         database = connect(uri)
-        about = {"format": FORMAT, "length": str(codebook.length), "codebook": codebook.digest, **codebook.made_with}
+        about = {"format": FORMAT, "length": str(codebook.length), "codebook": codebook.digest, **codebook.made_with,
+                 "marks": weights.digest(weights.find(MARKS))}  # fmt: skip
         try:
             database.create_table("encounters", schema=tables.encounters(codebook.length), exist_ok=True)
             database.create_table("decisions", schema=tables.DECISIONS, exist_ok=True)
@@ -81,6 +85,11 @@ class Gallery:
                 "Enroll its animals anew into another gallery."
             )
         gallery = cls(uri, database)
+        if gallery.about["marks"] != (now := weights.digest(weights.find(MARKS))):
+            raise UserError(
+                f"The key points in {uri} were described by other weights ({gallery.about['marks'][:12]}) than "
+                f"{MARKS} is now ({now[:12]}). Enroll its animals anew into another gallery."
+            )
         if codebook is not None:
             gallery.check(codebook.digest)
         return gallery

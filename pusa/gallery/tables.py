@@ -46,7 +46,7 @@ CROP = pa.struct(
         "corner": pa.list_(pa.float32(), 2),
         "picture": pa.binary(),
         "mark_points": pa.binary(),  # float32 x, y, x, y, ...: lists of numbers take ten times as long to read
-        "marks": pa.binary(),  # 128 bytes a point
+        "marks": pa.binary(),  # int8, 128 numbers a point
         "patch_points": pa.binary(),
         "patches": pa.binary(),  # float16, as many a point as the codebook has dimensions
     }
@@ -112,7 +112,7 @@ def features_of(crops: Iterable[Mapping[str, Any]] | None, out: Collection[str] 
     """The inverse of `crop_list`, in the order of instance_id, less those in `out`; of null nothing."""
     return [
         Features(
-            _points(crop["mark_points"], np.frombuffer(crop["marks"], np.uint8).reshape(-1, LENGTH)),
+            _points(crop["mark_points"], np.frombuffer(crop["marks"], np.int8).reshape(-1, LENGTH)),
             crop["side"],
             tuple(crop["corner"]),
             crop["picture"],

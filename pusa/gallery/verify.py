@@ -41,7 +41,7 @@ class VerifyConfig(Config):
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
     neighbours: int = Field(default=3, gt=0)  # that a point votes for; the next one is the background
     maps: int = Field(default=20, ge=0)  # crops for which a crop of the query seeks a map, those with most votes
-    chance: int = Field(default=7, ge=0)  # inliers that two different animals have by chance, and that say nothing
+    chance: int = Field(default=10, ge=0)  # inliers that two different animals have by chance, and that say nothing
     shortlist: int = Field(default=100, gt=0)  # individuals, the nearest by Fisher vector, that are verified
     encounters: int = Field(default=200, gt=0)  # of these, at most, the nearest
     seconds: float | None = Field(default=None, ge=0)  # of a query, after which no more maps are sought; null = no end

@@ -7,10 +7,11 @@ on the body is known for synthetic archives (truth/surface).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ NEAR = 0.012  # body lengths between two key points of one place, at most
 SCALE = 0.5  # logarithm of the ratio of their sizes, in shares of the crop's, at most
 TURN = 35.0  # degrees by which their angles, against the body's, may differ
 PAIRS = 60  # of photos of one animal, at most
+Same = Callable[[Any, Any], tuple[np.ndarray, np.ndarray]]
 JITTER = (0.1, 0.1, 0.1, 8.0)  # in training: deviations of place (sizes of the mark), of log size, and of angle
 
 
@@ -67,6 +69,11 @@ def read(run: Run, archive: Path) -> MarkPairs:
     animals: dict[str, list[Shown]] = defaultdict(list)
     for name, shown in _shown(run, archive):
         animals[name].append(shown)
+    return paired(animals, same, f"{run.uri} shows no key point of an animal of {archive} in two sequences.")
+
+
+def paired(animals: Mapping[str, Sequence[Any]], same: Same, nothing: str) -> MarkPairs:
+    """The pairs that `same` finds in PAIRS pairs of photos of each animal. Raises UserError(`nothing`) without one."""
     pictures: list[np.ndarray] = []
     pairs: list[np.ndarray] = [np.zeros((0, 2, 5), np.float32)]
     rng = np.random.default_rng(0)
@@ -81,7 +88,7 @@ def read(run: Run, archive: Path) -> MarkPairs:
         pictures += [shown.picture for shown in mine]
     found = np.concatenate(pairs)
     if not len(found):
-        raise UserError(f"{run.uri} shows no key point of an animal of {archive} in two sequences.")
+        raise UserError(nothing)
     return MarkPairs(pictures, found)
 
 
@@ -123,12 +130,23 @@ def same(first: Shown, second: Shown) -> tuple[np.ndarray, np.ndarray]:
     around = np.abs(first.where[:, None, 1] - second.where[None, :, 1])
     along = first.where[:, None, 0] - second.where[None, :, 0]
     apart = np.hypot(along, evaluate.GIRTH * np.minimum(around, 1 - around))
-    grown = np.abs(np.log(first.marks[:, None, 2] / second.marks[None, :, 2]))
-    turned = second.marks[None, :, 3] - first.marks[:, None, 3] - (second.angle - first.angle)
-    fits = (apart < NEAR) & (grown < SCALE) & (np.abs((turned + 180) % 360 - 180) < TURN)
+    return mutual(np.where(apart < NEAR, apart, np.inf), first.marks, second.marks, second.angle - first.angle)
+
+
+def mutual(
+    apart: np.ndarray, first: np.ndarray, second: np.ndarray, turned: float, grown: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The marks i and j (m,) that are each other's nearest, of those of like size and angle.
+
+    apart (n, k): between marks (n, 4) and (k, 4), NaN or inf where they cannot be the same; `turned` degrees and
+    `grown` times is what the second picture is against the first.
+    """
+    sizes = np.abs(np.log(first[:, None, 2] * grown / second[None, :, 2]))
+    angles = second[None, :, 3] - first[:, None, 3] - turned
+    fits = np.isfinite(apart) & (sizes < SCALE) & (np.abs((angles + 180) % 360 - 180) < TURN)
     if not fits.any():
         return np.zeros(0, int), np.zeros(0, int)
     apart = np.where(fits, apart, np.inf)
     j = apart.argmin(1)
-    i = np.flatnonzero(np.isfinite(apart[np.arange(len(j)), j]) & (apart.argmin(0)[j] == np.arange(len(j))))
+    i = np.flatnonzero(fits[np.arange(len(j)), j] & (apart.argmin(0)[j] == np.arange(len(j))))
     return i, j[i]

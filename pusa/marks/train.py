@@ -14,10 +14,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pusa import weights
+from pusa import truth, weights
 from pusa.embedding.train import Together, TrainingPatches, nt_xent, retrieval
 from pusa.errors import UserError
-from pusa.marks import places
+from pusa.marks import named, places
 from pusa.marks.describe import MarkDescriber
 from pusa.marks.network import MarkNetwork
 from pusa.records import Run
@@ -28,7 +28,8 @@ class MarkTraining(StepConfig):
     """Settings of a training run."""
 
     seen: tuple[tuple[Path, Path], ...] = ()  # processed synthetic archives: folder of the run, folder of the archive
-    validation: tuple[tuple[Path, Path], ...] = ()  # likewise, held out: are marks found again in other sequences?
+    named: tuple[tuple[Path, Path], ...] = ()  # one's own animals: folder of the run, file of names
+    validation: tuple[tuple[Path, Path], ...] = ()  # as `seen`, held out: are marks found again?
     validation_pairs: int = Field(default=4000, gt=0)  # of these at most so many of each
     out: Path = Path("marks.safetensors")
     network: dict[str, Any] = Field(default={"width": 16})  # see MarkNetwork
@@ -40,14 +41,24 @@ class MarkTraining(StepConfig):
     weight_decay: float = 1e-4
 
 
+# The starter, taught one's own animals.
+OWN = MarkTraining(start="starter/marks", steps=800, epoch_steps=200, batch=512, learning_rate=1e-3)
+
+
 class MarkTask(Task[MarkTraining]):
     """The network learns which marks are of one place."""
 
     def __init__(self, config: MarkTraining) -> None:
         super().__init__(config)
-        if not config.seen:
-            raise UserError("There is nothing to learn from: give a run and its synthetic archive as `seen`.")
         sources = [places.read(Run(str(run)), archive) for run, archive in config.seen]
+        sources += [
+            named.read(Run(str(run)), truth.instance_names(Run(str(run)), str(file))) for run, file in config.named
+        ]
+        if not sources:
+            raise UserError(
+                "There is nothing to learn from: give a run and its synthetic archive as `seen`, or a run and the "
+                "names of its animals as `named`."
+            )
         sizes = np.array([len(source) for source in sources], float)
         self.places = Together(sources, list(sizes / sizes.sum()))
         self.held_out = [pairs(Run(str(run)), archive, config.validation_pairs) for run, archive in config.validation]

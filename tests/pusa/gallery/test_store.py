@@ -18,6 +18,7 @@ import torch
 
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook, Mixture
+from pusa.gallery import store
 from pusa.gallery.geometry import NO_PATCHES, Features, Points
 from pusa.gallery.journal import Decision
 from pusa.gallery.lance import retried
@@ -170,12 +171,20 @@ def test_an_unsaved_codebook_makes_no_gallery(tmp_path):
         Gallery.create(str(tmp_path / "g"), replace(CODEBOOK, digest=""))
 
 
+def test_key_points_of_other_weights_are_refused(gallery, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"weights of another day")
+    monkeypatch.setattr(store, "MARKS", str(other))
+    with pytest.raises(UserError, match=r"described by other weights .* Enroll its animals anew"):
+        Gallery.open(gallery.uri)
+
+
 def test_key_points_come_back_and_are_replaced(gallery):
     def crop(n: int) -> Features:
         rng = np.random.default_rng(n)
         at = rng.random((n, 2)).astype(np.float32)
         patches = Points(2 * at, rng.random((n, 16)).astype(np.float16)) if n else NO_PATCHES
-        marks = Points(at, rng.integers(0, 256, (n, 128), np.uint8))
+        marks = Points(at, rng.integers(-127, 128, (n, 128), np.int8))
         return Features(marks, float(n), (float(n), 2.0), b"jpeg", patches)
 
     one, two = {"encounter_id": "a'b#0", "fisher": vector(1)}, {"encounter_id": "c#0", "fisher": vector(2)}
@@ -331,12 +340,12 @@ def _enroll_on_a_full_disk(uri: str) -> str:
     return "it was written"
 
 
-@pytest.mark.parametrize("found", ["4", "6", None])
+@pytest.mark.parametrize("found", ["5", "7", None])
 def test_a_gallery_of_another_format(gallery, found):
     gallery._about.delete("key = 'format'")
     if found:
         gallery._about.add(pa.table({"key": ["format"], "value": [found]}))
-    with pytest.raises(UserError, match=f"gallery format {found}; this version of Pusa reads 5. Enroll its animals"):
+    with pytest.raises(UserError, match=f"gallery format {found}; this version of Pusa reads 6. Enroll its animals"):
         Gallery.open(gallery.uri)
 
 

@@ -115,7 +115,7 @@ def test_a_time_budget_leaves_out_the_maps_of_those_with_fewest_votes(animals, m
     found = Verifier([[crop] for crop in gallery], limited)([query], np.ones(4, bool))
     expected = np.argsort(-votes, kind="stable")[:tries]
     assert [id(crop) for crop in sought] == [id(gallery[i]) for i in expected if votes[i] > 0]
-    np.testing.assert_allclose(found.score, votes * (1 + np.maximum(found.inliers - 7, 0)), rtol=1e-6)
+    np.testing.assert_allclose(found.score, votes * (1 + np.maximum(found.inliers - limited.chance, 0)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("n", "limit", "expected"), [(3, 8, [0, 1, 2]), (6, 3, [0, 2, 4]), (5, 2, [0, 2]), (0, 2, [])])

@@ -1,0 +1,95 @@
+"""Key points described by the network and as RootSIFT: are they found again on another day, and do maps agree?
+
+    python benchmarks/marks.py RUN ARCHIVE
+
+RUN is a processed synthetic ARCHIVE, whose truth says which key points lie on the same place of an animal. Found again:
+4,000 pairs of key points of two sequences by chance, the one sought among the 4,000 others. Maps: 160 instances by
+chance, all pairs of one animal and some of two, of different sequences; inliers of the best map. Speed: one thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from pusa import records, truth
+from pusa.embedding.train import retrieval
+from pusa.gallery import geometry
+from pusa.gallery.geometry import GeometryConfig
+from pusa.marks import describe, places
+from pusa.marks.describe import SPAN
+from pusa.marks.network import SIDE
+from pusa.records import Run
+
+PAIRS, INSTANCES, STRANGERS = 4000, 160, 0.04  # share of the pairs of two animals that are compared
+KINDS = {"RootSIFT": None, "network": "starter/marks"}
+
+
+def main(folder: str, archive: Path) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    run, rng = Run(folder), np.random.default_rng(0)
+    held_out = places.read(run, archive)
+    chosen = rng.permutation(len(held_out))[:PAIRS]
+    ends = [np.stack([held_out.member(c, turn, rng, 0) for c in chosen]) for turn in range(2)]
+    table = Table(
+        "described as", "nearest is right", "mAP", "inliers: one animal, above 15", "two: 95 %, 99 %", "ms a crop"
+    )
+    animals = instances(run, archive, rng)
+    for name, weights in KINDS.items():
+        again = retrieval(*(described(weights, found) for found in ends))
+        same, strangers, took = maps(animals, GeometryConfig(marks=weights), rng)
+        table.add_row(
+            name, f"{again['recall@1']:.3f}", f"{again['mAP']:.3f}", f"{(same > 15).mean():.3f} of {len(same)}",
+            "{:.0f}, {:.0f}".format(*np.percentile(strangers, (95, 99))), f"{1000 * took:.0f}",
+        )  # fmt: skip
+    Console().print(table)
+
+
+def described(weights: str | None, surroundings: np.ndarray) -> np.ndarray:
+    """Descriptors (n, 128) of surroundings (n, 32, 32), rows of length 1. As RootSIFT: upright, over all of them."""
+    if weights:
+        return geometry.unit(describe.describer(weights)(surroundings))
+    sift, middle = cv2.SIFT.create(), (SIDE - 1) / 2
+    point = [cv2.KeyPoint(middle, middle, SIDE / SPAN, 0)]
+    return geometry.unit(np.concatenate([sift.compute(s, point)[1] for s in surroundings]).astype(np.uint8))
+
+
+def instances(run: Run, archive: Path, rng: np.random.Generator) -> list[tuple[str, str, dict]]:
+    """Some instances of true animals: sequence, name, and what key points are sought in."""
+    known = truth.identities(truth.true_animals(run, str(archive / "truth" / "instances.json")))
+    columns = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
+    every = [
+        (sequence, known[i["instance_id"]], i)
+        for batch in run.batches("photos", ["sequence_id", *columns])
+        for sequence, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True)
+        for i in nested
+        if i["instance_id"] in known
+    ]
+    return [every[k] for k in rng.permutation(len(every))[:INSTANCES]]
+
+
+def maps(
+    animals: list[tuple[str, str, dict]], config: GeometryConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Inliers of pairs of instances of one animal, and of two; and the seconds that the key points of one take."""
+    began = time.process_time()
+    found = [geometry.features(instance, config) for _, _, instance in animals]
+    took = (time.process_time() - began) / len(animals)
+    inliers: tuple[list[int], list[int]] = [], []
+    for a, (sequence, name, _) in enumerate(animals):
+        for b, (other, who, _) in enumerate(animals[:a]):
+            if sequence != other and (name == who or rng.random() < STRANGERS):
+                inliers[name != who].append(geometry.match(found[a], found[b], config).inliers)
+    return np.array(inliers[0]), np.array(inliers[1]), took
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,72 @@
+"""Pairs of marks on one's own animals: photos of different days, of an animal that somebody has named, show the same.
+
+One map of RootSIFT key points, behind which no training stands, says which places are the same; learnt is from all key
+points that lie on them, most of which RootSIFT did not recognise.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from pusa import photos as photo_files
+from pusa import records
+from pusa.gallery import geometry
+from pusa.gallery.geometry import Features, GeometryConfig
+from pusa.marks import describe
+from pusa.marks.places import MarkPairs, mutual, paired
+from pusa.records import Run
+
+SIFT = GeometryConfig(marks=None)
+INLIERS = 15  # of a map, at least: twice what chance gives two different animals
+REACH = 0.1  # longer sides of the crop, from a place to the nearest inlier: farther away a map says nothing
+NEAR = 0.02  # longer sides of the crop between a place and a key point, at most
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A photo's instance of a named animal: its toned grey picture (H, W) uint8, and its key points as marks (n, 4) in
+    px of the picture, and with RootSIFT in px of the photo."""
+
+    sequence_id: str
+    picture: np.ndarray
+    marks: np.ndarray
+    features: Features
+
+
+def read(run: Run, names: Mapping[str, str]) -> MarkPairs:
+    """The pairs of the animals in `names`, by instance_id. Raises UserError where no two photos of one can be held
+    against each other."""
+    animals: dict[str, list[Shown]] = defaultdict(list)
+    columns = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
+    for batch in run.batches("photos", ["sequence_id", *columns]):
+        for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
+            for instance in (i for i in nested if i["instance_id"] in names):
+                grey = cv2.cvtColor(photo_files.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
+                picture, points = geometry.prepared(grey, instance, SIFT)
+                found = Shown(sequence_id, picture, describe.of_keypoints(points), geometry.features(instance, SIFT))
+                animals[names[instance["instance_id"]]].append(found)
+    return paired(
+        animals,
+        same,
+        f"{run.uri} shows no animal that has a name in two sequences so that the same marks are found in both. "
+        "Name more encounters, or train with the photos of another archive.",
+    )
+
+
+def same(first: Shown, second: Shown) -> tuple[np.ndarray, np.ndarray]:
+    """The key points, i of the first and j of the second (m,), that lie on one place by the map of the two photos."""
+    match = geometry.match(first.features, second.features, SIFT)
+    if match.inliers < INLIERS:
+        return np.zeros(0, int), np.zeros(0, int)
+    there, way = match.carry(first.features.marks.at)
+    apart = np.linalg.norm(there[:, None] - second.features.marks.at, axis=2) / second.features.side
+    apart[way > REACH * first.features.side] = np.inf
+    turned = float(np.rad2deg(np.arctan2(match.map[1, 0] - match.map[0, 1], match.map[0, 0] + match.map[1, 1])))
+    # Marks are measured in pixels of pictures whose longer side is the same.
+    grown = np.sqrt(np.linalg.det(match.map[:, :2])) * first.features.side / second.features.side
+    return mutual(np.where(apart < NEAR, apart, np.inf), first.marks, second.marks, turned, grown)
