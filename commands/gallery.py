@@ -36,6 +36,9 @@ def enroll(
     until: Annotated[
         dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only encounters seen on this day or before.")
     ] = None,
+    marks: Annotated[
+        str | None, typer.Option(help="Weights that describe key points in a gallery that is made: `pusa train marks`.")
+    ] = None,
 ) -> None:
     """Add encounters to the gallery. An encounter that is there already is replaced."""
     from rich.console import Console
@@ -47,7 +50,7 @@ def enroll(
     opened = Run(run)
     opened.finished_manifest()
     names = encounter_names(opened, individuals) if individuals else None
-    counts = run_enroll(opened, gallery, names, until.date() if until else None)
+    counts = run_enroll(opened, gallery, names, until.date() if until else None, marks)
     console = Console(highlight=False)
     later = f", {counts['after']} left out as later than {until:%Y-%m-%d} or without a time" if until else ""
     kind = "encounters" if names is None else "named encounters"

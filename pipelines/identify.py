@@ -41,6 +41,7 @@ def identify(
     manifest = run.finished_manifest()
     gallery = Gallery.open(gallery_uri)
     gallery.check(manifest["weights"].get("codebook", "none"))
+    verification = verification and gallery.verifying(verification)
     index = Index(gallery, verification)
     searched = int(among.members(index.vectors.about).sum())
     codebook = codebook_of(run)

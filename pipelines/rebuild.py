@@ -52,7 +52,7 @@ def rebuild(
                 found.setdefault((name, encounter_id), []).append(patches)
     counts = Counter(encounters=len(keys), without_run=sum(run not in readers for run, _ in keys))
     counts["without_vector"] = 0
-    new = Gallery.create(uri, codebook)
+    new = Gallery.create(uri, codebook, old.marks)
     new.copy_journal(old)
     for part in np.array_split(np.arange(len(keys)), max(1, len(keys) // 256)):
         none = np.zeros((0, len(codebook.center)), np.float16)

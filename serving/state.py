@@ -12,6 +12,7 @@ from pusa.fisher.codebook import Codebook
 from pusa.gallery.crops import of_encounters
 from pusa.gallery.index import Query
 from pusa.gallery.journal import Key
+from pusa.gallery.store import Gallery
 from pusa.records import Run
 from serving.access import Guard
 from serving.album import Album
@@ -47,7 +48,8 @@ class State:
     def _query(self, key: Key) -> Query:
         """An encounter of a job that is not enrolled."""
         codebook = Codebook.load(str(self.config.stages.encounters.codebook))
-        found = of_encounters(Run(key[0]), self.config.verification, codebook, {key[1]})
+        settings = Gallery.open(self.config.gallery).verifying(self.config.verification)
+        found = of_encounters(Run(key[0]), settings, codebook, {key[1]})
         return Query(key, np.zeros(0, np.float16), crops=list(found.get(key[1], {}).values()))
 
 

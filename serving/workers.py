@@ -91,6 +91,7 @@ class Identifying:
         assert self.builder.codebook is not None
         self.codebook = self.builder.codebook
         self.gallery = Gallery.open(config.gallery, self.codebook)
+        self.geometry = self.gallery.verifying(config.verification).geometry
         self._reading = threading.Lock()
         self._asking = threading.Lock()  # an index is not for several threads
         self._held: tuple[str, Index] | None = None
@@ -165,7 +166,7 @@ class Identifying:
 
     def _features(self, instance: dict[str, Any]) -> Features:
         points = patches_of(instance["patch_boxes"], instance["embeddings"], self.codebook)
-        return geometry.features(instance, self.config.verification.geometry, points)
+        return geometry.features(instance, self.geometry, points)
 
 
 def _searched(index: Index, among: CandidateSet) -> int:

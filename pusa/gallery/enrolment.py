@@ -12,13 +12,13 @@ from typing import Any
 import cv2
 import pyarrow as pa
 
-from pusa import photos, records
+from pusa import photos, records, weights
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import geometry, journal, sources, verify
 from pusa.gallery.crops import patches_of
 from pusa.gallery.geometry import Features
-from pusa.gallery.store import Gallery
+from pusa.gallery.store import MARKS, Gallery
 from pusa.gallery.verify import VerifyConfig
 from pusa.records import Run
 
@@ -81,21 +81,31 @@ def codebook_of(run: Run) -> Codebook:
 
 
 def enroll(
-    run: Run, gallery_uri: str, names: Mapping[str, str] | None = None, until: dt.date | None = None
+    run: Run,
+    gallery_uri: str,
+    names: Mapping[str, str] | None = None,
+    until: dt.date | None = None,
+    marks: str | None = None,
 ) -> dict[str, int]:
     """Adds encounters of a finished run to a gallery, which is made where there is none: the named ones; without
     `names` all, which nobody has decided about.
 
     `until`: only encounters whose last photo was taken on that day or before; those without a time are left out.
-    Raises UserError where the gallery belongs to another codebook.
+    `marks`: weights that describe the key points of a gallery that is made; null: the starter's. Raises UserError where
+    the gallery belongs to another codebook, or was made with other `marks`.
     """
     codebook = codebook_of(run)
     gallery = Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else None
+    if gallery and marks and weights.digest(weights.find(marks)) != gallery.about["marks"]:
+        raise UserError(
+            f"The key points in {gallery_uri} are described by {gallery.marks}, and cannot be compared with those of "
+            f"{marks}. Enroll its animals anew into another gallery."
+        )
     if names:  # before anything is made or written
         journal.naming({(run.key, e): name for e, name in names.items()}, gallery.decisions() if gallery else [])
-    gallery = gallery or Gallery.create(gallery_uri, codebook)
+    gallery = gallery or Gallery.create(gallery_uri, codebook, marks or MARKS)
     counts, enrolled = Counter(given=0, enrolled=0), []  # type: tuple[Counter[str], list[str]]
-    for batch, described in of_run(run, codebook, VerifyConfig(), names):
+    for batch, described in of_run(run, codebook, gallery.verifying(VerifyConfig()), names):
         late = [
             until is not None and not (d.taken_to and d.taken_to.date() <= until)
             for d in map(described.__getitem__, batch["encounter_id"].to_pylist())

@@ -1,7 +1,7 @@
 """The store of a gallery: LanceDB tables in a local folder or on object storage.
 
-    about        key, value: format version, and the SHA-256 of the codebook, of the weights behind it, and of those
-                 that describe key points
+    about        key, value: format version; the SHA-256 of the codebook, of the weights behind it, and of those that
+                 describe key points, with their name
     encounters   one row an enrolled encounter: its Fisher vector in float16, a compact code of it, and of some crops
                  the points that are compared
     decisions    the journal: which animal an encounter is follows from it, and is written nowhere else
@@ -30,9 +30,10 @@ from pusa.gallery.journal import Catalogue, Decision, Key
 from pusa.gallery.lance import LARGE_PIECES, compact, conditions, connect, first_line, retried, tables_of
 from pusa.gallery.search import Vectors
 from pusa.gallery.snapshot import Snapshot
+from pusa.gallery.verify import VerifyConfig
 
 FORMAT = "6"
-MARKS = "starter/marks"  # what describes the key points of crops
+MARKS = "starter/marks"  # what describes the key points of crops, where nothing else is said
 
 
 class Gallery:
@@ -54,15 +55,16 @@ class Gallery:
         return "about" in tables_of(connect(uri), uri)
 
     @classmethod
-    def create(cls, uri: str, codebook: Codebook) -> Gallery:
-        """A new, empty gallery for the vectors of a saved codebook. Raises UserError where one is already there."""
+    def create(cls, uri: str, codebook: Codebook, marks: str = MARKS) -> Gallery:
+        """A new, empty gallery for the vectors of a saved codebook, and key points as the weights `marks` describe
+        them. Raises UserError where one is already there."""
         if not codebook.digest:
             raise ValueError("the codebook has no digest: save it and load it")
         if cls.exists(uri):
             raise UserError(f"{uri} is a gallery already. Enroll into it, or give another folder.")
         database = connect(uri)
         about = {"format": FORMAT, "length": str(codebook.length), "codebook": codebook.digest, **codebook.made_with,
-                 "marks": weights.digest(weights.find(MARKS))}  # fmt: skip
+                 "marks": weights.digest(weights.find(marks)), "marks_from": weights.absolute(marks)}  # fmt: skip
         try:
             database.create_table("encounters", schema=tables.encounters(codebook.length), exist_ok=True)
             database.create_table("decisions", schema=tables.DECISIONS, exist_ok=True)
@@ -85,14 +87,24 @@ class Gallery:
                 "Enroll its animals anew into another gallery."
             )
         gallery = cls(uri, database)
-        if gallery.about["marks"] != (now := weights.digest(weights.find(MARKS))):
+        if (now := weights.digest(weights.find(gallery.marks))) != gallery.about["marks"]:
             raise UserError(
                 f"The key points in {uri} were described by other weights ({gallery.about['marks'][:12]}) than "
-                f"{MARKS} is now ({now[:12]}). Enroll its animals anew into another gallery."
+                f"{gallery.marks} is now ({now[:12]}). Put the old file back, or enroll its animals anew into another "
+                "gallery."
             )
         if codebook is not None:
             gallery.check(codebook.digest)
         return gallery
+
+    @property
+    def marks(self) -> str:
+        """The weights that describe key points here: a name or a path."""
+        return self.about["marks_from"]
+
+    def verifying(self, config: VerifyConfig) -> VerifyConfig:
+        """The settings with key points described as they are here: others cannot be compared with them."""
+        return config.model_copy(update={"geometry": config.geometry.model_copy(update={"marks": self.marks})})
 
     def check(self, codebook_digest: str) -> None:
         """Raises UserError unless the gallery's vectors were made with this codebook."""

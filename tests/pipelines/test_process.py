@@ -22,7 +22,7 @@ from pipelines.process import (
     process,
 )
 from pipelines.rebuild import rebuild
-from pusa import records
+from pusa import records, weights
 from pusa.config import load_config
 from pusa.embedding.embed import PatchEmbedder
 from pusa.encounters import EncounterConfig
@@ -34,6 +34,7 @@ from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
 from pusa.grouping.descriptor import Describer
+from pusa.marks.network import MarkNetwork
 from pusa.pattern.extract import PatternExtractor
 from pusa.records import Run
 from pusa.segmentation.detect import PhotoDetector
@@ -216,6 +217,23 @@ def test_a_gallery_made_anew(finished, archive, tmp_path):
     apart = 1 - (after.fisher.astype(float) * before.fisher.astype(float)).sum(axis=1)
     for encounter_id, distance in zip(after.encounter_ids, apart, strict=True):
         assert (distance > 0.01) == (encounter_id == e), (encounter_id, distance)
+
+
+def test_a_gallery_with_a_network_of_its_own_for_key_points(finished, archive, tmp_path):
+    """What is asked is described as the gallery's crops are: a copy of the run finds itself. Others are refused."""
+    own, uri = str(tmp_path / "own.safetensors"), str(tmp_path / "gallery")
+    weights.save(Path(own), "marks", {"network": {"width": 4}}, MarkNetwork(width=4).state_dict())
+    names = encounter_names(finished, str(archive / "truth" / "instances.json"))
+    enroll(finished, uri, names, marks=own)
+    enroll(finished, uri, names)  # again: it keeps to its own
+    copy = Run(shutil.copytree(finished.path, tmp_path / "copy"))
+    identify(copy, uri, 1, VerifyConfig())
+    found = {row["encounter_id"]: row for row in copy.read("candidates").to_pylist()}
+    mine = [e for e in names if e in found]
+    assert mine
+    assert all(found[e]["individual"] == names[e] and found[e]["inliers"] > 20 for e in mine)
+    with pytest.raises(UserError, match=r"described by .*own.safetensors, and cannot be compared with"):
+        enroll(finished, uri, names, marks="starter/marks")
 
 
 def test_a_gallery_made_anew_without_its_run(finished, archive, tmp_path):

@@ -16,13 +16,15 @@ import pyarrow as pa
 import pytest
 import torch
 
+from pusa import weights
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook, Mixture
-from pusa.gallery import store
 from pusa.gallery.geometry import NO_PATCHES, Features, Points
 from pusa.gallery.journal import Decision
 from pusa.gallery.lance import retried
 from pusa.gallery.store import Gallery
+from pusa.gallery.verify import VerifyConfig
+from pusa.marks.network import MarkNetwork
 
 K, D = 3, 4
 LENGTH = 2 * K * D
@@ -171,12 +173,24 @@ def test_an_unsaved_codebook_makes_no_gallery(tmp_path):
         Gallery.create(str(tmp_path / "g"), replace(CODEBOOK, digest=""))
 
 
-def test_key_points_of_other_weights_are_refused(gallery, tmp_path, monkeypatch):
-    other = tmp_path / "other.safetensors"
-    other.write_bytes(b"weights of another day")
-    monkeypatch.setattr(store, "MARKS", str(other))
-    with pytest.raises(UserError, match=r"described by other weights .* Enroll its animals anew"):
-        Gallery.open(gallery.uri)
+def test_a_gallery_keeps_to_what_describes_its_key_points(tmp_path):
+    """Its own weights, by a path that holds from anywhere; a file that changed since is refused, and so is none."""
+    own = tmp_path / "own.safetensors"
+    network = MarkNetwork(width=4)
+    weights.save(own, "marks", {"network": {"width": 4}}, network.state_dict())
+    made = Gallery.create(str(tmp_path / "g"), CODEBOOK, str(own))
+    settings = Gallery.open(made.uri).verifying(VerifyConfig(chance=3))
+    assert (settings.geometry.marks, settings.chance) == (str(own), 3)
+    own.write_bytes(b"others")
+    with pytest.raises(UserError, match=r"described by other weights .* Put the old file back, or enroll"):
+        Gallery.open(made.uri)
+    own.unlink()
+    with pytest.raises(UserError, match="There is no weights file"):
+        Gallery.open(made.uri)
+
+
+def test_the_starter_describes_key_points_where_nothing_is_said(gallery):
+    assert gallery.verifying(VerifyConfig()) == VerifyConfig()
 
 
 def test_key_points_come_back_and_are_replaced(gallery):
