@@ -80,7 +80,7 @@ def folder(tmp_path, monkeypatch):
 def test_every_method_finds_what_looks_the_same(folder):
     animals, rows = reid.evaluate_reid(Run(str(folder / "run")), str(folder / "truth.json"))
     assert animals.queries == 4  # two of Anna, one of Bert, one of Cora
-    assert len({row.method for row in rows}) == 11
+    assert len({row.method for row in rows}) == 13
     for row in rows:
         assert row.by_image.dropped == 1, row  # Cora
         # Photo 2 has no pattern: by patches alone it is a miss, unless it takes the answer of its group.
