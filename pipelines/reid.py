@@ -18,14 +18,13 @@ from pusa.fisher.codebook import Codebook, CodebookConfig, InMemory, fit
 from pusa.fisher.encode import fisher_vectors
 from pusa.gallery import search, verify
 from pusa.gallery.crops import features
-from pusa.gallery.geometry import Features, GeometryConfig, unit
+from pusa.gallery.geometry import SIFT, Features, GeometryConfig, unit
 from pusa.gallery.verify import Verifier, VerifyConfig
 from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.reid import Group, Instances, Method, Result
 
 Report = Callable[[str], None]
-SIFT = GeometryConfig(marks=None)
 ROOT_SIFT = CodebookConfig(dimensions=64, components=256)  # of RootSIFT's Fisher vectors (peers in the field)
 
 

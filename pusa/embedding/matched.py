@@ -20,11 +20,10 @@ from pusa import records
 from pusa.embedding.seen import SeenPlaces, enlarged_size, in_picture, white
 from pusa.errors import UserError
 from pusa.gallery import geometry
-from pusa.gallery.geometry import Features, GeometryConfig
+from pusa.gallery.geometry import SIFT, Features
 from pusa.pattern import patches
 from pusa.records import Run
 
-SIFT = GeometryConfig(marks=None)  # as found, whatever was learnt
 INLIERS = 15  # of a map, at least: twice what chance gives two different animals
 REACH = 0.1  # longer sides of the crop, from a place to the nearest inlier: farther away a map says nothing
 LINES = 0.04  # share of white pixels of a patch, at least: what was not extracted cannot be learnt

@@ -17,8 +17,8 @@ from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import geometry, journal, sources, verify
 from pusa.gallery.crops import patches_of
-from pusa.gallery.geometry import Features
-from pusa.gallery.store import MARKS, Gallery
+from pusa.gallery.geometry import MARKS, Features
+from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
 from pusa.records import Run
 

@@ -23,7 +23,8 @@ from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, detector, strongest, t
 from pusa.marks import describe
 from pusa.segmentation.masks import crop_mask
 
-LENGTH = 128  # numbers in SIFT's descriptor
+LENGTH = 128  # numbers in a descriptor of a key point, SIFT's or the network's
+MARKS = "starter/marks"  # what describes key points where nothing else is said
 
 Kind = Literal["marks", "patches"]
 KINDS: tuple[Kind, ...] = ("marks", "patches")
@@ -37,9 +38,12 @@ class GeometryConfig(Config):
     clahe: float = CLAHE  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
     contrast: float = CONTRAST  # of a key point, least
     margin: int = MARGIN  # px, taken off the mask: an outline is no mark
-    marks: str | None = "starter/marks"  # weights that describe key points; null: RootSIFT
+    marks: str | None = MARKS  # weights that describe key points; null: RootSIFT
     tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
     stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
+
+
+SIFT = GeometryConfig(marks=None)  # key points as RootSIFT describes them, whatever was learnt
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import journal, tables
 from pusa.gallery.calibration import Calibration
-from pusa.gallery.geometry import Features
+from pusa.gallery.geometry import MARKS, Features
 from pusa.gallery.journal import Catalogue, Decision, Key
 from pusa.gallery.lance import LARGE_PIECES, compact, conditions, connect, first_line, retried, tables_of
 from pusa.gallery.search import Vectors
@@ -33,7 +33,6 @@ from pusa.gallery.snapshot import Snapshot
 from pusa.gallery.verify import VerifyConfig
 
 FORMAT = "6"
-MARKS = "starter/marks"  # what describes the key points of crops, where nothing else is said
 
 
 class Gallery:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Sequence
 
@@ -75,14 +76,12 @@ def describer(name: str) -> MarkDescriber:
 
 def _folded(network: MarkNetwork) -> MarkNetwork:
     """A copy in evaluation mode whose normalisation is part of its convolutions: half the time on a CPU."""
-    settings = {"width": network.layers[0].out_channels}
-    copy = MarkNetwork(**settings)  # type: ignore[arg-type]
-    copy.load_state_dict(network.state_dict())
+    network = copy.deepcopy(network).eval()
     layers: list[nn.Module] = []
-    for layer in copy.eval().layers:
+    for layer in network.layers:
         if isinstance(layer, nn.BatchNorm2d):
             layers[-1] = fuse_conv_bn_eval(layers[-1], layer)  # type: ignore[type-var]
         elif not isinstance(layer, nn.Dropout):
             layers.append(layer)
-    copy.layers = nn.Sequential(*layers)
-    return copy.eval()
+    network.layers = nn.Sequential(*layers)
+    return network.eval()

@@ -15,15 +15,13 @@ import numpy as np
 
 from pusa import photos as photo_files
 from pusa import records
+from pusa.embedding.matched import INLIERS, REACH
 from pusa.gallery import geometry
-from pusa.gallery.geometry import Features, GeometryConfig
+from pusa.gallery.geometry import SIFT, Features
 from pusa.marks import describe
 from pusa.marks.places import MarkPairs, mutual, paired
 from pusa.records import Run
 
-SIFT = GeometryConfig(marks=None)
-INLIERS = 15  # of a map, at least: twice what chance gives two different animals
-REACH = 0.1  # longer sides of the crop, from a place to the nearest inlier: farther away a map says nothing
 NEAR = 0.02  # longer sides of the crop between a place and a key point, at most
 
 

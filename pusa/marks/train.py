@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from pusa import truth, weights
 from pusa.embedding.train import Together, TrainingPatches, nt_xent, retrieval
 from pusa.errors import UserError
+from pusa.gallery.geometry import unit
 from pusa.marks import named, places
 from pusa.marks.describe import MarkDescriber
 from pusa.marks.network import MarkNetwork
@@ -101,12 +102,6 @@ def pairs(run: Run, archive: Path, limit: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = rng.permutation(len(held_out))[:limit]
     first, second = (np.stack([held_out.member(c, turn, rng, 0) for c in chosen]) for turn in range(2))
     return first, second
-
-
-def unit(descriptors: np.ndarray) -> np.ndarray:
-    """Rows of length 1, float32."""
-    d = descriptors.astype(np.float32)
-    return d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-9)
 
 
 def loop(config: MarkTraining, report: Report, resume: Path | None = None) -> Path:
