@@ -53,7 +53,7 @@ def backdrop(
     start, end = int(np.clip(edge.min() - 2, top, h)), int(np.clip(edge.max() + 2, top, h))
     if end > top:
         image[top:end] = _water(rng, _Plane((h, w), horizon, top, end), image[0, 0] if top else None)
-    if 0 < horizon < h and shoreline > horizon and rng.random() < 0.7:
+    if 0 < horizon < h and shoreline > horizon and rng.random() < 0.7 and top:  # of less than a row no shore is seen
         _far_shore(rng, image, top)
     land = _GROUNDS[ground](rng, _Plane((h, w), horizon, start, h), light)
     rows = np.arange(start, end, dtype=np.float32)[:, None]

@@ -229,6 +229,12 @@ def test_backdrops_are_whole(ground, horizon, shoreline):
     assert image[100:].std() > 1
 
 
+@pytest.mark.parametrize("seed", range(4))  # seven scenes in ten have a far shore
+def test_less_than_a_row_of_sky_shows_no_shore(seed):
+    image = backdrop(np.random.default_rng(seed), "ice", (120, 160), horizon=0.4, shoreline=70.0, light=LIGHT)
+    assert np.isfinite(image).all()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
