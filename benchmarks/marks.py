@@ -1,10 +1,11 @@
-"""Key points described by the network and as RootSIFT: are they found again on another day, and do maps agree?
+"""Key points described by the networks and as RootSIFT: are they found again on another day, and do maps agree?
 
     python benchmarks/marks.py RUN ARCHIVE
 
-RUN is a processed synthetic ARCHIVE, whose truth says which key points lie on the same place of an animal. Found again:
-4,000 pairs of key points of two sequences by chance, the one sought among the 4,000 others. Maps: 160 instances by
-chance, all pairs of one animal and some of two, of different sequences; inliers of the best map. Speed: one thread.
+RUN is a processed synthetic ARCHIVE, whose truth says which key points lie on the same place of an animal and, turned
+as they are to be described, point the same way: so many pairs there are. Found again: 4,000 of these by chance, each
+sought among the 4,000 others. Maps: 160 instances by chance, all pairs of one animal and some of two, of different
+sequences; inliers of the best map. Speed: one thread.
 """
 
 from __future__ import annotations
@@ -24,30 +25,37 @@ from pusa.embedding.train import retrieval
 from pusa.gallery import geometry
 from pusa.gallery.geometry import GeometryConfig
 from pusa.marks import describe, places
-from pusa.marks.describe import SPAN
 from pusa.marks.network import SIDE
 from pusa.records import Run
 
 PAIRS, INSTANCES, STRANGERS = 4000, 160, 0.04  # share of the pairs of two animals that are compared
-KINDS = {"RootSIFT": None, "network": "starter/marks"}
+KINDS = {"RootSIFT": None, "any pattern": "starter/marks", "rings": "starter/rings"}
 
 
 def main(folder: str, archive: Path) -> None:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     run, rng = Run(folder), np.random.default_rng(0)
-    held_out = places.read(run, archive)
-    chosen = rng.permutation(len(held_out))[:PAIRS]
-    ends = [np.stack([held_out.member(c, turn, rng, 0) for c in chosen]) for turn in range(2)]
     table = Table(
-        "described as", "nearest is right", "mAP", "inliers: one animal, above 15", "two: 95 %, 99 %", "ms a crop"
+        "described as",
+        "pairs",
+        "nearest is right",
+        "mAP",
+        "inliers: one animal, above 15",
+        "two: 95 %, 99 %",
+        "ms a crop",
     )
     animals = instances(run, archive, rng)
     for name, weights in KINDS.items():
+        network = describe.load(weights or "starter/marks")  # RootSIFT sees as much, turned likewise
+        held_out = places.read(run, archive, network)
+        chosen = rng.permutation(len(held_out))[:PAIRS]
+        ends = [np.stack([held_out.member(c, turn, rng, 0) for c in chosen]) for turn in range(2)]
         again = retrieval(*(described(weights, found) for found in ends))
         same, strangers, took = maps(animals, GeometryConfig(marks=weights), rng)
         table.add_row(
-            name, f"{again['recall@1']:.3f}", f"{again['mAP']:.3f}", f"{(same > 15).mean():.3f} of {len(same)}",
+            name, f"{len(held_out):,}", f"{again['recall@1']:.3f}", f"{again['mAP']:.3f}",
+            f"{(same > 15).mean():.3f} of {len(same)}",
             "{:.0f}, {:.0f}".format(*np.percentile(strangers, (95, 99))), f"{1000 * took:.0f}",
         )  # fmt: skip
     Console().print(table)
@@ -58,7 +66,7 @@ def described(weights: str | None, surroundings: np.ndarray) -> np.ndarray:
     if weights:
         return geometry.unit(describe.describer(weights)(surroundings))
     sift, middle = cv2.SIFT.create(), (SIDE - 1) / 2
-    point = [cv2.KeyPoint(middle, middle, SIDE / SPAN, 0)]
+    point = [cv2.KeyPoint(middle, middle, SIDE / describe.load("starter/marks").span, 0)]
     return geometry.unit(np.concatenate([sift.compute(s, point)[1] for s in surroundings]).astype(np.uint8))
 
 

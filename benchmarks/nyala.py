@@ -5,8 +5,8 @@
 FOLDER holds images/<identity>/<sighting>_<side>.jpg and annotations.json (COCO with `identity`, `sighting` and
 `side`). A folder of it is an identity, so sequences come from a CSV of sightings. Only identities with an even number
 are used: nothing was fitted on them; `odd` takes the others, on which settings are chosen. Masks come from the
-annotations; pattern, embedding and codebook are the starter's. `learn`: both networks and the codebook learn from the
-odd identities first, as docs/own-animals.md says.
+annotations; pattern, embedding and codebook are the starter's, and so is the network of key points of any pattern,
+starter/marks. `learn`: both networks and the codebook learn from the odd identities first, as docs/own-animals.md says.
 """
 
 from __future__ import annotations
@@ -21,20 +21,26 @@ from pathlib import Path
 def main(folder: Path, out: Path, how: str) -> None:
     if how != "learn":
         process(prepare(folder, out, 1 if how == "odd" else 0), out / "run")
-        pusa("evaluate", "sightings", out / "run", "--truth", out / "split.json")
+        evaluate(out, "starter/marks")
         return
     odd, even = (prepare(folder, out / name, rest) for name, rest in (("odd", 1), ("even", 0)))
     process(odd, odd / "run", codebook="null")
     network, codebook = out / "embedding.safetensors", out / "codebook.safetensors"
-    marks, settings = out / "marks.safetensors", out / "marks.yaml"
+    marks = out / "marks.safetensors"
     named = "--named", f"{odd / 'run'}:{odd / 'split.json'}", "--workers", 2
     pusa("train", "embedding", *named, "--out", network)
     pusa("train", "marks", *named, "--out", marks)
-    settings.write_text(json.dumps({"geometry": {"marks": str(marks)}}))
     process(odd, odd / "run2", "--from", odd / "run", embedding=network, codebook="null")
     pusa("codebook", "fit", odd / "run2", "--out", codebook, "--dimensions", 64)
     process(even, even / "run", embedding=network, codebook=codebook)
-    pusa("evaluate", "sightings", even / "run", "--truth", even / "split.json", "--config", settings)
+    evaluate(even, marks)
+
+
+def evaluate(half: Path, marks: Path | str) -> None:
+    """Key points as these weights describe them: the default's have learnt rings and where they lie on a seal."""
+    settings = half / "marks.json"  # which is YAML, too
+    settings.write_text(json.dumps({"geometry": {"marks": str(marks)}}))
+    pusa("evaluate", "sightings", half / "run", "--truth", half / "split.json", "--config", settings)
 
 
 def prepare(folder: Path, out: Path, rest: int) -> Path:

@@ -37,7 +37,11 @@ def enroll(
         dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only encounters seen on this day or before.")
     ] = None,
     marks: Annotated[
-        str | None, typer.Option(help="Weights that describe key points in a gallery that is made: `pusa train marks`.")
+        str | None,
+        typer.Option(
+            help="Weights that describe key points in a gallery that is made: starter/rings (seals) unless given, "
+            "starter/marks for another species, or what `pusa train marks` made."
+        ),
     ] = None,
 ) -> None:
     """Add encounters to the gallery. An encounter that is there already is replaced."""

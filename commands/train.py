@@ -201,7 +201,7 @@ def marks(
 ) -> None:
     """Train the network that describes key points: on synthetic archives, or on your own animals.
 
-    With --named and no --config the starter goes on learning, for 800 steps.
+    With --named and no --config starter/marks goes on learning, for 800 steps; for seals give --start starter/rings.
     """
     from pusa.marks.train import OWN, MarkTraining, loop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -23,18 +24,32 @@ def toned(grey: np.ndarray, clahe: float = CLAHE) -> np.ndarray:
     return cv2.createCLAHE(clahe, (8, 8)).apply(grey) if clahe else grey
 
 
+def body_angle(inside: np.ndarray) -> float:
+    """Direction, degrees, of the longer axis of a mask (H, W) bool: 0 along x, 45 to the lower right; -90 to 90."""
+    m = cv2.moments(inside.astype(np.uint8), binaryImage=True)
+    return math.degrees(math.atan2(2 * m["mu11"], m["mu20"] - m["mu02"]) / 2)
+
+
 def strongest(
-    grey: np.ndarray, inside: np.ndarray | None, count: int, contrast: float = CONTRAST, margin: int = MARGIN
+    grey: np.ndarray,
+    inside: np.ndarray | None,
+    count: int,
+    contrast: float = CONTRAST,
+    margin: int = MARGIN,
+    angle: float | None = None,
 ) -> Sequence[cv2.KeyPoint]:
     """At most `count` key points of a grey picture (H, W) uint8 inside a mask (H, W) bool less its margin, the
-    strongest first.
+    strongest first. `angle`: of all of them, in place of each one's own; a place that SIFT gives several is one then.
 
     Not SIFT's own limit: it takes the strongest of the whole picture, and nearly all of them lie on the ground.
     """
     where = None
     if inside is not None:
         where = cv2.erode(inside.astype(np.uint8), np.ones((margin, margin), np.uint8))
-    return sorted(detector(contrast).detect(grey, where), key=lambda k: -k.response)[:count]
+    found = sorted(detector(contrast).detect(grey, where), key=lambda k: -k.response)
+    if angle is not None:
+        found = list({(k.pt, k.size): cv2.KeyPoint(k.pt[0], k.pt[1], k.size, angle) for k in found}.values())
+    return found[:count]
 
 
 def points_in(grey: np.ndarray, inside: np.ndarray, count: int) -> np.ndarray:

@@ -63,7 +63,8 @@ class PairCalibration(Config):
 
         frequent = float(np.log(same.mean() / (1 - same.mean())))
         start = np.concatenate([[frequent - 0.7, frequent - 2], np.ones(used.sum())])
-        w = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 1000}).x
+        bounds = [(None, None)] * 2 + [(0, None)] * int(used.sum())  # no sign speaks against a pair
+        w = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
         a = np.zeros(len(SIGNS))
         a[used] = w[2:]
         # The odds of a pair are the ratio times how frequent pairs of one animal were.

@@ -179,5 +179,7 @@ def _weights(tables: Sequence[_Table]) -> Calibration:
         values, gradients = zip(*(t.loss(w) for t in tables), strict=True)
         return sum(values) + RIDGE * float(w @ w), np.sum(gradients, axis=0) + 2 * RIDGE * w
 
-    w = minimize(loss, np.zeros(5), jac=True, method="L-BFGS-B").x.tolist()
+    # No sign of an individual speaks against it, however few the queries are that it is fitted to.
+    bounds = [(0, None)] * 3 + [(None, None)] * 2
+    w = minimize(loss, np.zeros(5), jac=True, method="L-BFGS-B", bounds=bounds).x.tolist()
     return Calibration(lead=w[0], inliers=w[1], nearness=w[2], new=w[3], patches=w[4], queries=n)

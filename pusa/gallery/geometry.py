@@ -19,12 +19,12 @@ from pydantic import Field
 
 from pusa import photos
 from pusa.config import Config
-from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, detector, strongest, toned
+from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, body_angle, detector, strongest, toned
 from pusa.marks import describe
 from pusa.segmentation.masks import crop_mask
 
 LENGTH = 128  # numbers in a descriptor of a key point, SIFT's or the network's
-MARKS = "starter/marks"  # what describes key points where nothing else is said
+MARKS = "starter/rings"  # what describes key points where nothing else is said
 
 Kind = Literal["marks", "patches"]
 KINDS: tuple[Kind, ...] = ("marks", "patches")
@@ -112,33 +112,42 @@ def features(instance: dict[str, Any], config: GeometryConfig, patches: Points =
     """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop), and its `patches`."""
     x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
     crop = photos.decode_jpeg(instance["crop"])
-    grey, found = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, config)
+    describer = None if config.marks is None else describe.describer(config.marks)
+    upright = describer is not None and describer.upright
+    grey, found = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, config, upright)
     size = grey.shape[::-1]
     shrink = cv2.INTER_AREA if max(crop.shape) > config.side else cv2.INTER_LINEAR
     picture = photos.encode_jpeg(cv2.resize(crop, size, interpolation=shrink), 80)
     side = max(x1 - x0, y1 - y0)
     if not found:
         return Features(NO_MARKS, side, (x0, y0), picture, patches)
-    if config.marks is None:
+    if describer is None:
         found, descriptors = detector(config.contrast).compute(grey, found)
         descriptors = descriptors.astype(np.uint8)
     else:
-        descriptors = describe.describer(config.marks)(describe.cut(grey, describe.of_keypoints(found)))
-    points = np.array([k.pt for k in found], np.float32) * (side / config.side) + np.array((x0, y0), np.float32)
-    marks = Points(points.astype(np.float32), descriptors)
-    return Features(marks, side, (x0, y0), picture, patches)
+        descriptors = describer.of_picture(grey, found)
+    at = in_photo(np.array([k.pt for k in found], np.float32), grey, instance["crop_box"])
+    return Features(Points(at, descriptors), side, (x0, y0), picture, patches)
+
+
+def in_photo(points: np.ndarray, picture: np.ndarray, crop_box: Sequence[float]) -> np.ndarray:
+    """Points (n, 2) of a scaled crop (H, W), px, as float32 px of the photo that `crop_box` was cut from."""
+    x0, y0, x1, y1 = (float(v) for v in crop_box)
+    return (points * (max(x1 - x0, y1 - y0) / max(picture.shape)) + (x0, y0)).astype(np.float32)
 
 
 def prepared(
-    grey: np.ndarray, instance: dict[str, Any], config: GeometryConfig
+    grey: np.ndarray, instance: dict[str, Any], config: GeometryConfig, upright: bool = False
 ) -> tuple[np.ndarray, Sequence[cv2.KeyPoint]]:
-    """A crop (H, W) uint8 scaled and tone-mapped, and its strongest key points inside the instance's mask."""
+    """A crop (H, W) uint8 scaled and tone-mapped, and its strongest key points inside the instance's mask; `upright`:
+    their angle is that of the mask's longer axis, without a mask the photo's own (0)."""
     factor = config.side / max(grey.shape)
     size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
     grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     grey = toned(grey, config.clahe)
     inside = None if instance["mask"] is None else crop_mask(instance["mask"], instance["crop_box"], size)
-    return grey, strongest(grey, inside, config.keypoints, config.contrast, config.margin)
+    angle = None if not upright else 0.0 if inside is None else body_angle(inside)
+    return grey, strongest(grey, inside, config.keypoints, config.contrast, config.margin, angle)
 
 
 def match(first: Features, second: Features, config: GeometryConfig, kind: Kind = "marks") -> Match:

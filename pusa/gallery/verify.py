@@ -36,8 +36,8 @@ class VerifyConfig(Config):
 
     geometry: GeometryConfig = GeometryConfig()
     kinds: tuple[Kind, ...] = KINDS  # of points that are compared
-    # Exponent of what patches say: 1 found as many drawn seals, but fewer antelopes, whose coats no network has learnt
-    patch_weight: float = Field(default=0.5, ge=0)
+    # Exponent of what patches say: the more, the fewer drawn seals; antelopes, once the networks have learnt them, gain
+    patch_weight: float = Field(default=0.25, ge=0)
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
     neighbours: int = Field(default=3, gt=0)  # that a point votes for; the next one is the background
     maps: int = Field(default=20, ge=0)  # crops for which a crop of the query seeks a map, those with most votes

@@ -1,9 +1,10 @@
-"""Key points of a grey picture, described by the network: 128 numbers of what is around each, upright, of one size."""
+"""Key points of a grey picture, described by the network: 128 numbers of what is around each, turned, of one size."""
 
 from __future__ import annotations
 
 import copy
 import functools
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -16,22 +17,34 @@ from pusa import weights
 from pusa.config import device_and_dtype
 from pusa.marks.network import LENGTH, SIDE, MarkNetwork
 
-SPAN = 6.0  # sizes of the key point that its surroundings measure; 12 sigma, as SIFT's own
+LEVELS = 3  # of a picture, each half as large as the one before it
 STEPS = 256  # of the numbers of a descriptor; few are above 127 / 256
 BATCH = 512
 
 
-def cut(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Surroundings (n, 32, 32) uint8 of marks (n, 4) = x, y, size (px), angle (degrees) in a grey picture (H, W) uint8,
-    turned by the angle; beyond the picture's edge its last pixels go on."""
+def levels(grey: np.ndarray) -> list[np.ndarray]:
+    """A grey picture (H, W) uint8, and it made smaller: a pixel (x, y) of level k lies at 2^k (x, y) of the first."""
+    found = [grey]
+    while len(found) < LEVELS:
+        found.append(cv2.pyrDown(found[-1]))
+    return found
+
+
+def cut(pictures: Sequence[np.ndarray], marks: np.ndarray, span: float) -> np.ndarray:
+    """Surroundings (n, 32, 32) uint8, `span` sizes wide, of marks (n, 4) = x, y, size (px), angle (degrees) in a
+    picture by its `levels`, turned by the angle; beyond the picture's edge its last pixels go on.
+
+    Each is taken from the level whose pixels are nearest to its own in size.
+    """
     found = np.empty((len(marks), SIDE, SIDE), np.uint8)
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    flags, half = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (SIDE - 1) / 2
     for i, (x, y, size, angle) in enumerate(marks.tolist()):
-        scale = SPAN * size / SIDE
-        c, s = scale * np.cos(np.deg2rad(angle)), scale * np.sin(np.deg2rad(angle))
-        half = (SIDE - 1) / 2
-        there = np.array([[c, -s, x - (c - s) * half], [s, c, y - (s + c) * half]])
-        cv2.warpAffine(grey, there, (SIDE, SIDE), found[i], flags, cv2.BORDER_REPLICATE)
+        step = span * size / SIDE  # px of the picture
+        level = min(max(round(math.log2(step)), 0), LEVELS - 1)
+        smaller = 0.5**level
+        c, s = (smaller * step * f(math.radians(angle)) for f in (math.cos, math.sin))
+        there = np.array([[c, -s, smaller * x - (c - s) * half], [s, c, smaller * y - (s + c) * half]])
+        cv2.warpAffine(pictures[level], there, (SIDE, SIDE), found[i], flags, cv2.BORDER_REPLICATE)
     return found
 
 
@@ -45,7 +58,13 @@ class MarkDescriber:
 
     def __init__(self, name: str = "", device: str = "auto", network: MarkNetwork | None = None) -> None:
         self.device, dtype = device_and_dtype(device)
-        self.network = _folded(network or load(name)).to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network or load(name)
+        self.span, self.upright = network.span, network.upright
+        self.network = _folded(network).to(self.device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def of_picture(self, grey: np.ndarray, points: Sequence[cv2.KeyPoint]) -> np.ndarray:
+        """Descriptors (n, 128) int8 of the key points of a grey picture (H, W) uint8."""
+        return self(cut(levels(grey), of_keypoints(points), self.span))
 
     @torch.inference_mode()
     def __call__(self, surroundings: np.ndarray) -> np.ndarray:

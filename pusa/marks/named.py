@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from pusa.embedding.matched import INLIERS, REACH
 from pusa.gallery import geometry
 from pusa.gallery.geometry import SIFT, Features
 from pusa.marks import describe
+from pusa.marks.network import MarkNetwork
 from pusa.marks.places import MarkPairs, mutual, paired
 from pusa.records import Run
 
@@ -27,30 +29,38 @@ NEAR = 0.02  # longer sides of the crop between a place and a key point, at most
 
 @dataclass(frozen=True)
 class Shown:
-    """A photo's instance of a named animal: its toned grey picture (H, W) uint8, and its key points as marks (n, 4) in
-    px of the picture, and with RootSIFT in px of the photo."""
+    """A photo's instance of a named animal: its toned grey picture (H, W) uint8, its key points as marks (n, 4) in px
+    of the picture and where they lie in the photo (n, 2), px, and what RootSIFT says of it."""
 
     sequence_id: str
     picture: np.ndarray
     marks: np.ndarray
+    at: np.ndarray
     features: Features
 
 
-def read(run: Run, names: Mapping[str, str]) -> MarkPairs:
-    """The pairs of the animals in `names`, by instance_id. Raises UserError where no two photos of one can be held
-    against each other."""
+def shown(sequence_id: str, instance: Mapping[str, Any], upright: bool) -> Shown:
+    """An instance as it is compared."""
+    grey = cv2.cvtColor(photo_files.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
+    picture, points = geometry.prepared(grey, dict(instance), SIFT, upright)
+    marks = describe.of_keypoints(points)
+    at = geometry.in_photo(marks[:, :2], picture, instance["crop_box"])
+    return Shown(sequence_id, picture, marks, at, geometry.features(dict(instance), SIFT))
+
+
+def read(run: Run, names: Mapping[str, str], network: MarkNetwork) -> MarkPairs:
+    """The pairs of the animals in `names`, by instance_id, as the network is to see them. Raises UserError where no two
+    photos of one can be held against each other."""
     animals: dict[str, list[Shown]] = defaultdict(list)
     columns = [f"instances.list.element.{name}" for name in ("instance_id", "crop", "crop_box", "mask")]
     for batch in run.batches("photos", ["sequence_id", *columns]):
         for sequence_id, nested in zip(batch["sequence_id"].to_pylist(), records.instances(batch), strict=True):
             for instance in (i for i in nested if i["instance_id"] in names):
-                grey = cv2.cvtColor(photo_files.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
-                picture, points = geometry.prepared(grey, instance, SIFT)
-                found = Shown(sequence_id, picture, describe.of_keypoints(points), geometry.features(instance, SIFT))
-                animals[names[instance["instance_id"]]].append(found)
+                animals[names[instance["instance_id"]]].append(shown(sequence_id, instance, network.upright))
     return paired(
         animals,
         same,
+        network.span,
         f"{run.uri} shows no animal that has a name in two sequences so that the same marks are found in both. "
         "Name more encounters, or train with the photos of another archive.",
     )
@@ -61,8 +71,8 @@ def same(first: Shown, second: Shown) -> tuple[np.ndarray, np.ndarray]:
     match = geometry.match(first.features, second.features, SIFT)
     if match.inliers < INLIERS:
         return np.zeros(0, int), np.zeros(0, int)
-    there, way = match.carry(first.features.marks.at)
-    apart = np.linalg.norm(there[:, None] - second.features.marks.at, axis=2) / second.features.side
+    there, way = match.carry(first.at)
+    apart = np.linalg.norm(there[:, None] - second.at, axis=2) / second.features.side
     apart[way > REACH * first.features.side] = np.inf
     turned = float(np.rad2deg(np.arctan2(match.map[1, 0] - match.map[0, 1], match.map[0, 0] + match.map[1, 1])))
     # Marks are measured in pixels of pictures whose longer side is the same.

@@ -14,11 +14,14 @@ LENGTH = 128  # numbers of a descriptor, as many as SIFT's
 class MarkNetwork(nn.Module):
     """Surroundings (n, 1, 32, 32), grey values of any range, to descriptors (n, 128) float32, rows of length 1.
 
-    Each picture is brought to mean 0 and deviation 1 first, so brightness and contrast say nothing.
+    Each picture is brought to mean 0 and deviation 1 first, so brightness and contrast say nothing. `span`: sizes of
+    the key point that its surroundings measure. `upright`: they are turned by the body's angle in the picture, not by
+    the key point's own, which faint marks do not keep from photo to photo.
     """
 
-    def __init__(self, width: int = 16) -> None:
+    def __init__(self, width: int = 16, span: float = 6.0, upright: bool = False) -> None:
         super().__init__()
+        self.span, self.upright = span, upright
         layers: list[nn.Module] = []
         before = 1
         for channels, stride in ((width, 1), (2 * width, 2), (2 * width, 1), (4 * width, 2), (4 * width, 1)):

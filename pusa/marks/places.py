@@ -20,8 +20,9 @@ from pusa import photos as photo_files
 from pusa import records, truth
 from pusa.embedding import evaluate
 from pusa.errors import UserError
-from pusa.gallery.geometry import GeometryConfig, prepared
+from pusa.gallery.geometry import GeometryConfig, in_photo, prepared
 from pusa.marks import describe
+from pusa.marks.network import MarkNetwork
 from pusa.records import Run
 
 NEAR = 0.012  # body lengths between two key points of one place, at most
@@ -46,11 +47,12 @@ class Shown:
 
 @dataclass(frozen=True)
 class MarkPairs:
-    """Grey pictures (H, W) uint8, and pairs (m, 2, 5) float32 of marks in them: number of the picture, x, y, size,
-    angle. A source of classes: each pair is one."""
+    """Grey pictures by their levels, and pairs (m, 2, 5) float32 of marks in them: number of the picture, x, y, size,
+    angle; `span`: sizes of a mark that its surroundings measure. A source of classes: each pair is one."""
 
-    pictures: list[np.ndarray]
+    pictures: list[list[np.ndarray]]
     pairs: np.ndarray
+    span: float
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -61,20 +63,21 @@ class MarkPairs:
         number, x, y, size, angle = self.pairs[c, turn % 2]
         right, down, grown, turned = rng.normal(0, JITTER) * difficulty
         mark = np.array([[x + right * size, y + down * size, size * np.exp(grown), angle + turned]])
-        return describe.cut(self.pictures[int(number)], mark)[0]
+        return describe.cut(self.pictures[int(number)], mark, self.span)[0]
 
 
-def read(run: Run, archive: Path) -> MarkPairs:
-    """The pairs of a run of a synthetic archive. Raises UserError where there is none."""
+def read(run: Run, archive: Path, network: MarkNetwork) -> MarkPairs:
+    """The pairs of a run of a synthetic archive as the network is to see them. Raises UserError where there is none."""
     animals: dict[str, list[Shown]] = defaultdict(list)
-    for name, shown in _shown(run, archive):
+    for name, shown in _shown(run, archive, network.upright):
         animals[name].append(shown)
-    return paired(animals, same, f"{run.uri} shows no key point of an animal of {archive} in two sequences.")
+    nothing = f"{run.uri} shows no key point of an animal of {archive} in two sequences."
+    return paired(animals, same, network.span, nothing)
 
 
-def paired(animals: Mapping[str, Sequence[Any]], same: Same, nothing: str) -> MarkPairs:
+def paired(animals: Mapping[str, Sequence[Any]], same: Same, span: float, nothing: str) -> MarkPairs:
     """The pairs that `same` finds in PAIRS pairs of photos of each animal. Raises UserError(`nothing`) without one."""
-    pictures: list[np.ndarray] = []
+    pictures: list[list[np.ndarray]] = []
     pairs: list[np.ndarray] = [np.zeros((0, 2, 5), np.float32)]
     rng = np.random.default_rng(0)
     for _, mine in sorted(animals.items()):
@@ -85,14 +88,14 @@ def paired(animals: Mapping[str, Sequence[Any]], same: Same, nothing: str) -> Ma
                 np.column_stack([np.full(len(k), len(pictures) + n), mine[n].marks[k]]) for n, k in ((a, i), (b, j))
             ]
             pairs.append(np.stack(ends, 1).astype(np.float32))
-        pictures += [shown.picture for shown in mine]
+        pictures += [describe.levels(shown.picture) for shown in mine]
     found = np.concatenate(pairs)
     if not len(found):
         raise UserError(nothing)
-    return MarkPairs(pictures, found)
+    return MarkPairs(pictures, found, span)
 
 
-def _shown(run: Run, archive: Path) -> Iterator[tuple[str, Shown]]:
+def _shown(run: Run, archive: Path, upright: bool) -> Iterator[tuple[str, Shown]]:
     folder = Path(archive) / "truth"
     known = truth.true_animals(run, str(folder / "instances.json"))
     if not (folder / "surface").is_dir():
@@ -105,10 +108,10 @@ def _shown(run: Run, archive: Path) -> Iterator[tuple[str, Shown]]:
                 if animal is None or animal.identity is None:
                     continue
                 crop = photo_files.decode_jpeg(instance["crop"])
-                picture, points = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, GeometryConfig())
+                grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
+                picture, points = prepared(grey, instance, GeometryConfig(), upright)
                 marks = describe.of_keypoints(points)
-                x0, y0, x1, y1 = instance["crop_box"]
-                at = marks[:, :2] * (max(x1 - x0, y1 - y0) / max(picture.shape)) + (x0, y0)
+                at = in_photo(marks[:, :2], picture, instance["crop_box"])
                 file = folder / "surface" / f"{animal.id}.png"
                 where = evaluate.places(np.hstack([at, at]).astype(float), file, animal.corner)
                 yield str(animal.identity), Shown(sequence_id, picture, marks, where, body_angle(marks, where))

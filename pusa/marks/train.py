@@ -33,7 +33,7 @@ class MarkTraining(StepConfig):
     validation: tuple[tuple[Path, Path], ...] = ()  # as `seen`, held out: are marks found again?
     validation_pairs: int = Field(default=4000, gt=0)  # of these at most so many of each
     out: Path = Path("marks.safetensors")
-    network: dict[str, Any] = Field(default={"width": 16})  # see MarkNetwork
+    network: dict[str, Any] = Field(default={"width": 16, "span": 20.0, "upright": True})  # see MarkNetwork
     steps: int = Field(default=4000, gt=0)
     epoch_steps: int = Field(default=400, gt=0)
     batch: int = Field(default=1024, gt=1)  # marks, two of a place
@@ -51,18 +51,6 @@ class MarkTask(Task[MarkTraining]):
 
     def __init__(self, config: MarkTraining) -> None:
         super().__init__(config)
-        sources = [places.read(Run(str(run)), archive) for run, archive in config.seen]
-        sources += [
-            named.read(Run(str(run)), truth.instance_names(Run(str(run)), str(file))) for run, file in config.named
-        ]
-        if not sources:
-            raise UserError(
-                "There is nothing to learn from: give a run and its synthetic archive as `seen`, or a run and the "
-                "names of its animals as `named`."
-            )
-        sizes = np.array([len(source) for source in sources], float)
-        self.places = Together(sources, list(sizes / sizes.sum()))
-        self.held_out = [pairs(Run(str(run)), archive, config.validation_pairs) for run, archive in config.validation]
         self.best = "map" if config.validation else None
         torch.manual_seed(config.seed)
         self.settings = config.network
@@ -72,6 +60,21 @@ class MarkTask(Task[MarkTraining]):
         self.network = MarkNetwork(**self.settings)
         if config.start is not None:
             weights.load_into(self.network, stored)
+        sources = [places.read(Run(str(run)), archive, self.network) for run, archive in config.seen]
+        sources += [
+            named.read(Run(str(run)), truth.instance_names(Run(str(run)), str(file)), self.network)
+            for run, file in config.named
+        ]
+        if not sources:
+            raise UserError(
+                "There is nothing to learn from: give a run and its synthetic archive as `seen`, or a run and the "
+                "names of its animals as `named`."
+            )
+        sizes = np.array([len(source) for source in sources], float)
+        self.places = Together(sources, list(sizes / sizes.sum()))
+        self.held_out = [
+            pairs(Run(str(run)), archive, self.network, config.validation_pairs) for run, archive in config.validation
+        ]
         self.modules = nn.ModuleDict({"network": self.network})
         self.optimizer = torch.optim.AdamW(self.modules.parameters(), weight_decay=config.weight_decay)
 
@@ -96,9 +99,9 @@ class MarkTask(Task[MarkTraining]):
         weights.save(self.config.out, "marks", {"network": self.settings}, self.network.state_dict())
 
 
-def pairs(run: Run, archive: Path, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def pairs(run: Run, archive: Path, network: MarkNetwork, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """At most `limit` pairs of a run by chance, as found: surroundings (n, 32, 32) uint8 of the one and the other."""
-    held_out, rng = places.read(run, archive), np.random.default_rng(0)
+    held_out, rng = places.read(run, archive, network), np.random.default_rng(0)
     chosen = rng.permutation(len(held_out))[:limit]
     first, second = (np.stack([held_out.member(c, turn, rng, 0) for c in chosen]) for turn in range(2))
     return first, second

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import pytest
 
 from pusa import keypoints
 
@@ -30,6 +31,40 @@ def test_the_strongest_come_first():
     grey = np.minimum(blots((80, 60), strength=100), blots((240, 140), strength=15))
     (first,) = keypoints.strongest(grey, None, 1)
     assert np.hypot(first.pt[0] - 80, first.pt[1] - 60) < 4
+
+
+@pytest.mark.parametrize(
+    ("across", "angle"),
+    [
+        ((100, 0), 0),  # along x
+        ((70, 70), 45),  # to the lower right
+        ((70, -70), -45),
+        ((0, 100), 90),  # upright: 90 and -90 are one axis
+        ((-100, 0), 0),  # an axis has no front
+    ],
+)
+def test_the_angle_of_a_body(across, angle):
+    mask = np.zeros((300, 300), np.uint8)
+    x, y = across
+    cv2.line(mask, (150 - x, 150 - y), (150 + x, 150 + y), 255, 20)
+    off = keypoints.body_angle(mask > 0) - angle
+    assert abs((off + 90) % 180 - 90) < 0.5
+
+
+def test_a_body_without_pixels_lies_along_x():
+    assert keypoints.body_angle(np.zeros((20, 20), bool)) == 0
+
+
+def test_a_place_of_several_angles_is_one_where_all_have_the_same():
+    """SIFT gives the middle of a cross four angles, or more."""
+    grey = np.full((200, 200), 150, np.uint8)
+    cv2.line(grey, (60, 100), (140, 100), 60, 9)
+    cv2.line(grey, (100, 60), (100, 140), 60, 9)
+    grey = cv2.GaussianBlur(grey, (0, 0), 2)
+    own, same = keypoints.strongest(grey, None, 500), keypoints.strongest(grey, None, 500, angle=30)
+    assert len({(k.pt, k.size) for k in own}) == len(same) < len(own)
+    assert {k.angle for k in same} == {30}
+    assert [k.pt for k in keypoints.strongest(grey, None, 3, angle=30)] == [k.pt for k in same[:3]]
 
 
 def test_the_same_places_at_any_size():

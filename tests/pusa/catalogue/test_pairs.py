@@ -74,6 +74,15 @@ def test_what_a_pair_weighs_is_the_ratio_of_its_likelihoods():
     assert (fitted.inliers, fitted.nearness) == (0, 0)  # never measured
 
 
+def test_no_sign_speaks_against_a_pair():
+    """The second sign is higher, by chance, where the animals are two."""
+    signs, same = known(20_000, 0.05, 0.6)
+    signs[:, 1] = np.random.default_rng(1).exponential(1, len(same)) * ~same
+    fitted = PairCalibration.fit(signs, same)
+    assert fitted.inliers == 0
+    assert fitted.prominence > 1
+
+
 def test_how_frequent_pairs_of_one_animal_are_is_no_part_of_the_weight():
     """Fitted where 5 % are of one animal, the weights find that 1 % are so elsewhere."""
     fitted = PairCalibration.fit(*known(100_000, 0.05, 0.6))

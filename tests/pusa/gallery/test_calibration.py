@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -104,6 +106,15 @@ def test_the_fit_finds_the_law_again():
         inside = (p >= low) & (p < low + 0.1)
         assert inside.sum() > 100
         assert right[inside].mean() == pytest.approx(p[inside].mean(), abs=0.08)
+
+
+def test_no_sign_speaks_against_an_individual():
+    """Where by chance the right ones lie further off, the distance says nothing; the other signs still do."""
+    cases = drawn(300, 8, np.random.default_rng(0))
+    farther = replace(cases, found=replace(cases.found, distance=-cases.found.distance))
+    found = fit([farther])
+    assert found.nearness == 0
+    assert min(found.lead, found.inliers) > 0
 
 
 def test_no_query_is_judged_by_a_fit_to_its_own_animal():

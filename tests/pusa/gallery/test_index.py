@@ -13,6 +13,7 @@ import torch
 from pusa.fisher.codebook import Codebook, Mixture
 from pusa.gallery import index as module
 from pusa.gallery import verify
+from pusa.gallery.calibration import Calibration
 from pusa.gallery.candidate_set import CandidateSet
 from pusa.gallery.geometry import NO_MARKS, Features, Points
 from pusa.gallery.index import Index, Query
@@ -70,6 +71,7 @@ def gallery(tmp_path) -> Gallery:
         ),
         {f"{a:02}-{k}": crops(a, k) for a, k in keys},
     )
+    made.keep_calibration(Calibration(lead=1, inliers=0.2, nearness=1, new=0, patches=0, queries=0))
     return made
 
 

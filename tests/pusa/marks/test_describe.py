@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from pusa import weights
+from pusa import photos, weights
 from pusa.errors import UserError
 from pusa.gallery import geometry
 from pusa.gallery.geometry import GeometryConfig, Points
 from pusa.marks import describe
-from pusa.marks.describe import MarkDescriber, cut
+from pusa.marks.describe import MarkDescriber, levels
 from pusa.marks.network import LENGTH, SIDE, MarkNetwork
+from pusa.segmentation import masks
 
-FULL = SIDE / describe.SPAN  # size of a key point whose surroundings are cut pixel by pixel
+SPAN = 8.0
+FULL = SIDE / SPAN  # size of a key point whose surroundings are cut pixel by pixel
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,10 @@ def network() -> MarkNetwork:
     for _ in range(20):  # so that the normalisation has seen something
         made(torch.randint(0, 255, (64, 1, SIDE, SIDE)))
     return made.eval()
+
+
+def cut(grey: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    return describe.cut(levels(grey), marks, SPAN)
 
 
 def picture() -> np.ndarray:
@@ -58,6 +64,20 @@ def test_surroundings_have_the_size_of_the_key_point_and_end_with_the_picture():
     assert cut(grey, np.zeros((0, 4))).shape == (0, SIDE, SIDE)
 
 
+@pytest.mark.parametrize("times", [2, 4])
+def test_large_surroundings_are_made_smaller_without_aliasing(times):
+    """Stripes of a pixel become the grey between them, where every other pixel would be all black or all white; larger
+    shapes stay where they are."""
+    stripes = np.tile(np.array([[0, 255]], np.uint8), (256, 128))
+    found = cut(stripes, np.array([[127, 127, times * FULL, 0]]))[0]
+    assert 110 < found.min() <= found.max() < 145
+    grey = cv2.GaussianBlur(cv2.resize(picture(), (256, 256), interpolation=cv2.INTER_CUBIC), (0, 0), 8)
+    mark = np.array([[120, 130, times * FULL, 0]])
+    reach = (np.arange(SIDE) - (SIDE - 1) / 2) * times
+    expected = cv2.remap(grey, *np.meshgrid(*(np.float32(c + reach) for c in (120, 130))), cv2.INTER_LINEAR)
+    assert np.abs(cut(grey, mark)[0].astype(int) - expected).mean() < 3
+
+
 def test_brightness_and_contrast_say_nothing(network):
     x = cut(picture(), np.array([[48, 48, FULL, 0], [40, 60, FULL, 70]])).astype(float)
     describer = MarkDescriber(device="cpu", network=network)
@@ -83,7 +103,8 @@ def test_folded_network_and_batches_change_nothing(network, monkeypatch):
 
 def test_weights_are_saved_and_found(network, tmp_path, marks, instance):
     file = tmp_path / "marks.safetensors"
-    weights.save(file, "marks", {"network": {"width": 4}}, network.state_dict())
+    weights.save(file, "marks", {"network": {"width": 4, "span": SPAN}}, network.state_dict())
+    assert (describe.load(str(file)).span, describe.load(str(file)).upright) == (SPAN, False)
     found = geometry.features(instance(marks(0)), GeometryConfig(marks=str(file))).marks
     sift = geometry.features(instance(marks(0)), GeometryConfig(marks=None)).marks
     np.testing.assert_array_equal(found.at, sift.at)
@@ -91,6 +112,32 @@ def test_weights_are_saved_and_found(network, tmp_path, marks, instance):
     assert found.descriptors.shape == sift.descriptors.shape
     with pytest.raises(UserError, match="expected marks weights"):
         describe.load("starter/codebook")
+
+
+@pytest.mark.parametrize("turned", [0, 35, 80])
+def test_upright_marks_turn_with_the_body(network, tmp_path, turned):
+    """A body, an ellipse of noise, and the same turned in the photo: the same places look the same to the network."""
+    file = tmp_path / "marks.safetensors"
+    weights.save(file, "marks", {"network": {"width": 4, "span": 12.0, "upright": True}}, network.state_dict())
+    noise = cv2.GaussianBlur(np.random.default_rng(3).integers(0, 256, (320, 320)).astype(np.uint8), (0, 0), 3)
+    noise = cv2.normalize(noise, None, 0, 255, cv2.NORM_MINMAX)
+    body = cv2.ellipse(np.zeros((320, 320), np.uint8), (160, 160), (130, 70), 0, 0, 360, 255, -1)
+    turn = cv2.getRotationMatrix2D((159.5, 159.5), -turned, 1)  # with the clock, as angles count
+    shown = []
+    for matrix in (np.eye(2, 3), turn):
+        grey, mask = (cv2.warpAffine(p, matrix, (320, 320)) for p in (noise, body))
+        found = {"crop_box": (0, 0, 320, 320), "mask": masks.encode(mask > 127)}
+        found["crop"] = photos.encode_jpeg(np.dstack([grey] * 3), 95)
+        shown.append(geometry.features(found, GeometryConfig(marks=str(file), clahe=0)).marks)
+    first, second = shown
+    there = first.at @ turn[:, :2].T + turn[:, 2]
+    apart = np.linalg.norm(there[:, None] - second.at, axis=2)
+    i = np.flatnonzero(apart.min(1) < 1)
+    assert len(i) > 40
+    like = (geometry.unit(first.descriptors)[i] * geometry.unit(second.descriptors)[apart[i].argmin(1)]).sum(1)
+    assert np.median(like) > 0.9
+    own = GeometryConfig(marks=None, clahe=0)
+    assert len(geometry.features(found, own).marks.at) >= len(second.at)  # a place may have several angles of its own
 
 
 def test_lengths_of_rows():

@@ -7,9 +7,9 @@ import pytest
 
 from pusa import records
 from pusa.errors import UserError
-from pusa.gallery import geometry
-from pusa.marks import describe, named
-from pusa.marks.named import SIFT, Shown
+from pusa.marks import named
+from pusa.marks.named import Shown
+from pusa.marks.network import MarkNetwork
 from pusa.records import Run
 
 TURN = cv2.getRotationMatrix2D((160, 100), 12, 0.9) + np.array([[0, 0, 6], [0, 0, -4]])
@@ -19,10 +19,8 @@ def turned(crop: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(crop, TURN, (320, 200), borderMode=cv2.BORDER_REFLECT)
 
 
-def shown(found: dict, sequence_id: str = "s") -> Shown:
-    grey = cv2.cvtColor(cv2.imdecode(np.frombuffer(found["crop"], np.uint8), 1), cv2.COLOR_BGR2GRAY)
-    picture, points = geometry.prepared(grey, found, SIFT)
-    return Shown(sequence_id, picture, describe.of_keypoints(points), geometry.features(found, SIFT))
+def shown(found: dict, upright: bool = False) -> Shown:
+    return named.shown("s", found, upright)
 
 
 def test_pairs_lie_where_the_map_says(marks, instance):
@@ -36,6 +34,14 @@ def test_pairs_lie_where_the_map_says(marks, instance):
     turn = (second.marks[j, 3] - first.marks[i, 3] + 180) % 360 - 180
     assert np.median(turn) == pytest.approx(-12, abs=3)  # OpenCV turns against the clock, its key points count with it
     assert len(set(i)) == len(i) == len(set(j))
+
+
+def test_upright_marks_are_paired_too(marks, instance):
+    """The mask is the whole crop, lying: each mark has the angle 0 on both, 12 degrees off the map's."""
+    first, second = (shown(instance(crop), upright=True) for crop in (marks(0), turned(marks(0))))
+    i, j = named.same(first, second)
+    assert len(i) > 60
+    assert set(first.marks[i, 3]) == set(second.marks[j, 3]) == {0}
 
 
 def test_another_animal_gives_no_pair(marks, instance):
@@ -59,10 +65,10 @@ def run(tmp_path, marks, instance):
 
 def test_pairs_of_a_run(run):
     names = {"p0#0": "Anna", "p1#0": "Anna", "p2#0": "Bert"}
-    found = named.read(run, names)
+    found = named.read(run, names, MarkNetwork())
     assert len(found.pictures) == 3
     assert len(found) > 60
     first, second = (found.member(5, turn, np.random.default_rng(0), 0) for turn in (0, 1))
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.8
     with pytest.raises(UserError, match="no animal that has a name in two sequences"):
-        named.read(run, names | {"p1#0": "Bert"})
+        named.read(run, names | {"p1#0": "Bert"}, MarkNetwork())

@@ -11,6 +11,8 @@ from PIL import Image
 from pusa import photos, records, weights
 from pusa.errors import UserError
 from pusa.marks import places, train
+from pusa.marks.describe import levels
+from pusa.marks.network import MarkNetwork
 from pusa.marks.places import MarkPairs, Shown, body_angle, same
 from pusa.records import Run
 from pusa.segmentation import masks
@@ -80,7 +82,7 @@ def folder(tmp_path, marks):
 
 def test_pairs_of_a_run(folder):
     """Of the two photos of Anna, which are alike but for their light, most key points are pairs, at the same place."""
-    found = places.read(Run(str(folder / "run")), folder / "archive")
+    found = places.read(Run(str(folder / "run")), folder / "archive", MarkNetwork())
     assert len(found.pictures) == 3
     assert len(found) > 100
     assert set(found.pairs[:, 0, 0]) == {0}
@@ -97,19 +99,20 @@ def test_nobody_comes_back(folder):
     file = folder / "archive" / "truth" / "instances.json"
     file.write_text(file.read_text().replace('"identity": "Anna"', '"identity": "Anna 1"', 1))
     with pytest.raises(UserError, match="no key point of an animal"):
-        places.read(Run(str(folder / "run")), folder / "archive")
+        places.read(Run(str(folder / "run")), folder / "archive", MarkNetwork())
 
 
 def test_training_begins_and_goes_on(folder):
     pair = (folder / "run", folder / "archive")
     out = folder / "marks.safetensors"
     tiny = {"seen": (pair,), "validation": (pair,), "validation_pairs": 50, "steps": 30, "epoch_steps": 15, "batch": 64,
-            "workers": 0, "device": "cpu", "network": {"width": 4}, "out": out}  # fmt: skip
+            "workers": 0, "device": "cpu", "out": out,
+            "network": {"width": 4, "span": 12.0, "upright": True}}  # fmt: skip
     reports: list[dict[str, float]] = []
     train.loop(train.MarkTraining(**tiny), lambda m, c: reports.append(m))
     assert reports[-1]["loss"] < reports[0]["loss"]
     assert reports[-1]["map"] > 0.5  # the pairs differ by their light alone
-    assert weights.load(str(out), "marks").settings == {"network": {"width": 4}}
+    assert weights.load(str(out), "marks").settings == {"network": tiny["network"]}
     train.loop(train.MarkTraining(**tiny | {"start": str(out), "out": folder / "b.safetensors"}), lambda m, c: None)
     with pytest.raises(UserError, match="nothing to learn from"):
         train.MarkTask(train.MarkTraining(**tiny | {"seen": ()}))
@@ -117,7 +120,8 @@ def test_training_begins_and_goes_on(folder):
 
 def test_member_takes_the_two_in_turns():
     pictures = [np.full((40, 40), 10, np.uint8), np.full((40, 40), 200, np.uint8)]
-    pairs = MarkPairs(pictures, np.array([[[0, 20, 20, 5, 0], [1, 20, 20, 5, 0]]], np.float32))
+    mark = [20, 20, 5, 0]
+    pairs = MarkPairs([levels(p) for p in pictures], np.array([[[0, *mark], [1, *mark]]], np.float32), 6.0)
     rng = np.random.default_rng(0)
     assert [int(pairs.member(0, turn, rng).mean()) for turn in range(3)] == [10, 200, 10]
     assert cv2.countNonZero(pairs.member(0, 0, rng) - 10) == 0
