@@ -210,10 +210,14 @@ def rank(
 ) -> Ranking:
     """The `top` nearest individuals of each query encounter `encounter_ids` (n,).
 
-    With the `probability` (n, I) of each individual, and of being `new` (n,), the most probable ones. Among equal ones
-    the name that sorts first leads. A query gets fewer rows where fewer individuals could be compared.
+    With the `probability` (n, I) of each individual, and of being `new` (n,), the most probable ones, and of equally
+    probable ones, such as those without a vote, the nearest. Among equal ones the name that sorts first leads. A query
+    gets fewer rows where fewer individuals could be compared.
     """
-    cost = found.cost if probability is None else np.where(np.isfinite(found.cost), -probability, np.inf)
+    cost = found.cost
+    if probability is not None:
+        places = np.argsort(np.lexsort((cost, -probability)), axis=1)
+        cost = np.where(np.isfinite(cost), places, np.inf)
     first = [least(row, top) for row in cost]
     query = np.repeat(np.arange(len(first)), [len(f) for f in first])
     place = np.concatenate([np.arange(0), *(np.arange(len(f)) for f in first)])

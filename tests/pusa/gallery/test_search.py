@@ -218,6 +218,18 @@ def test_the_most_probable_ones_first():
     ]  # fmt: skip
 
 
+def test_of_equally_probable_ones_the_nearest_leads():
+    """Cia is the most probable; nothing speaks for the others but that Bo is nearer. Of two queries each has its own
+    order, and who was not compared has no rank."""
+    known = gallery(("Aino", [0, 1]), ("Bo", [1, 0]), ("Cia", [-1, 0.1]), ("Dan", [1, 1]))
+    allowed = np.array([[True, True, True, False], [True, True, True, True]])
+    found = compare(np.array([[1.0, 0.1], [0.1, 1.0]]), known, allowed)
+    shares = np.array([[0.1, 0.1, 0.5, 0.0], [0.1, 0.1, 0.1, 0.1]])
+    rows = search.rank(["p", "q"], found, 5, shares, np.array([0.3, 0.6])).candidates.to_pylist()
+    assert [r["individual"] for r in rows if r["encounter_id"] == "p"] == ["Cia", "Bo", "Aino"]
+    assert [r["individual"] for r in rows if r["encounter_id"] == "q"] == ["Aino", "Dan", "Bo", "Cia"]
+
+
 def test_a_vector_of_zeros_is_compared_with_nothing():
     known = gallery(("Aino", [1, 0]), ("Bo", [0, 0]))
     found = compare(np.array([[1.0, 0.0], [0.0, 0.0]]), known, np.ones((2, 2), bool))

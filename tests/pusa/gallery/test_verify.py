@@ -79,8 +79,8 @@ def test_both_kinds_of_points_by_hand():
 
     gallery = [[crop(0.8, 0.6)], [crop(0.6, 0.8)], [crop(0.0, 0.0)]]
     found = Verifier(gallery, VerifyConfig(neighbours=2))([crop(1.0, 1.0)], np.ones(3, bool))
-    # The background is the third's, at 0: 2 x 0.8 and 2 x 0.6 votes; 2.6 x 2.2^0.5 - 1 and 2.2 x 2.6^0.5 - 1.
-    np.testing.assert_allclose(found.score, [2.8564, 2.5474, 0], atol=5e-3)
+    # The background is the third's, at 0: 2 x 0.8 and 2 x 0.6 votes; 2.6 x 2.2^0.25 - 1 and 2.2 x 2.6^0.25 - 1.
+    np.testing.assert_allclose(found.score, [2.1665, 1.7936, 0], atol=5e-3)
     patches = Verifier(gallery, VerifyConfig(neighbours=2, kinds=("patches",), patch_weight=1))
     found = patches([crop(1.0, 1.0)], np.ones(3, bool))
     np.testing.assert_allclose(found.score, [1.2, 1.6, 0], atol=5e-3)
