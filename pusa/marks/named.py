@@ -11,17 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 
-from pusa import photos as photo_files
 from pusa import records
 from pusa.embedding.matched import INLIERS, REACH
 from pusa.gallery import geometry
 from pusa.gallery.geometry import SIFT, Features
-from pusa.marks import describe
 from pusa.marks.network import MarkNetwork
-from pusa.marks.places import MarkPairs, mutual, paired
+from pusa.marks.places import MarkPairs, marks_of, mutual, paired
 from pusa.records import Run
 
 NEAR = 0.02  # longer sides of the crop between a place and a key point, at most
@@ -39,13 +36,9 @@ class Shown:
     features: Features
 
 
-def shown(sequence_id: str, instance: Mapping[str, Any], upright: bool) -> Shown:
+def shown(sequence_id: str, instance: dict[str, Any], upright: bool) -> Shown:
     """An instance as it is compared."""
-    grey = cv2.cvtColor(photo_files.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
-    picture, points = geometry.prepared(grey, dict(instance), SIFT, upright)
-    marks = describe.of_keypoints(points)
-    at = geometry.in_photo(marks[:, :2], picture, instance["crop_box"])
-    return Shown(sequence_id, picture, marks, at, geometry.features(dict(instance), SIFT))
+    return Shown(sequence_id, *marks_of(instance, upright), geometry.features(instance, SIFT))
 
 
 def read(run: Run, names: Mapping[str, str], network: MarkNetwork) -> MarkPairs:

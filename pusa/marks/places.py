@@ -95,6 +95,15 @@ def paired(animals: Mapping[str, Sequence[Any]], same: Same, span: float, nothin
     return MarkPairs(pictures, found, span)
 
 
+def marks_of(instance: dict[str, Any], upright: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The toned grey picture (H, W) uint8 of an instance, its key points as marks (n, 4) in px of the picture, and
+    where they lie in the photo (n, 2), px."""
+    crop = photo_files.decode_jpeg(instance["crop"])
+    picture, points = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, GeometryConfig(), upright)
+    marks = describe.of_keypoints(points)
+    return picture, marks, in_photo(marks[:, :2], picture, instance["crop_box"])
+
+
 def _shown(run: Run, archive: Path, upright: bool) -> Iterator[tuple[str, Shown]]:
     folder = Path(archive) / "truth"
     known = truth.true_animals(run, str(folder / "instances.json"))
@@ -107,11 +116,7 @@ def _shown(run: Run, archive: Path, upright: bool) -> Iterator[tuple[str, Shown]
                 animal = known.get(instance["instance_id"])
                 if animal is None or animal.identity is None:
                     continue
-                crop = photo_files.decode_jpeg(instance["crop"])
-                grey = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
-                picture, points = prepared(grey, instance, GeometryConfig(), upright)
-                marks = describe.of_keypoints(points)
-                at = in_photo(marks[:, :2], picture, instance["crop_box"])
+                picture, marks, at = marks_of(instance, upright)
                 file = folder / "surface" / f"{animal.id}.png"
                 where = evaluate.places(np.hstack([at, at]).astype(float), file, animal.corner)
                 yield str(animal.identity), Shown(sequence_id, picture, marks, where, body_angle(marks, where))
