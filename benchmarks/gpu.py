@@ -75,7 +75,16 @@ def main(archive: Path, processes: list[int], photos: int) -> None:
 
 
 def work(archive: str, paths: list[str], start: Barrier, results: Any) -> None:
-    """What one process does: its first block before all start, the others after."""
+    """What one process does; one that fails before all start keeps nobody waiting."""
+    try:
+        measure(archive, paths, start, results)
+    except Exception:
+        start.abort()
+        raise
+
+
+def measure(archive: str, paths: list[str], start: Barrier, results: Any) -> None:
+    """All stages: the first block before all start, the others after."""
     set_threads(1)
     stages = [(kind.__name__, kind(**arguments)) for kind, arguments in StagesConfig().stages(archive)]
     device = "cuda" if torch.cuda.is_available() else "cpu"
