@@ -7,11 +7,26 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from pydantic import Field
+
+from pusa.config import Config
 
 SIDE = 320  # px, longer side of the crop in which key points are sought
 CLAHE = 2.0  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
 CONTRAST = 0.005  # of a key point, least; SIFT's own default is 0.04: rings are faint
 MARGIN = 7  # px, width of the brush that takes the outline off the mask: an outline is no mark
+MARKS = "starter/rings"  # what describes key points where nothing else is said
+
+
+class KeypointConfig(Config):
+    """Settings of key points. Lengths in px are those of the crop scaled to `side`."""
+
+    side: int = Field(default=SIDE, gt=0)  # px, longer side of the crop in which key points are sought
+    keypoints: int = Field(default=300, gt=0)  # of a crop at most, the strongest inside the mask
+    clahe: float = CLAHE  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
+    contrast: float = CONTRAST  # of a key point, least
+    margin: int = MARGIN  # px, taken off the mask: an outline is no mark
+    marks: str | None = MARKS  # weights that describe key points; null: RootSIFT
 
 
 def detector(contrast: float = CONTRAST) -> cv2.SIFT:

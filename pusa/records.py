@@ -38,6 +38,9 @@ INSTANCE = pa.struct(
         "crop_box": pa.list_(pa.int32()),  # x0, y0, x1, y1: the box rounded outwards, inside the photo
         "crop": pa.binary(),  # JPEG of crop_box, longer side at most 1024 px, quality 92
         "descriptor": pa.list_(pa.float16()),  # GeM vector, L2-normalised
+        "keypoints": pa.list_(pa.float32()),  # n x (x, y), flat
+        "marks": pa.binary(),  # n x 128 numbers that describe them: int8 of a network, uint8 of SIFT
+        "picture": pa.binary(),  # JPEG: the crop as key points were sought in it, longer side 320 px
         "pattern": pa.binary(),  # 1-bit PNG on the pixels of crop_box, white = ring; null if none
         "pattern_fraction": pa.float32(),  # white pixels / pixels of the mask, 0 to 1
         "usable": pa.bool_(),  # at least one patch
@@ -112,7 +115,7 @@ TABLES = {
     "candidates": CANDIDATES,
 }
 READERS = 16
-_VECTORS = {"box", "crop_box", "descriptor", "embeddings"}  # read as numpy arrays, not as lists
+_VECTORS = {"box", "crop_box", "descriptor", "keypoints", "embeddings"}  # read as numpy arrays, not as lists
 
 
 def match_name(encounter_id: str, individual: str) -> str:

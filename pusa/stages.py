@@ -13,6 +13,8 @@ from pusa.config import Config
 from pusa.embedding.embed import EmbeddingConfig, PatchEmbedder
 from pusa.encounters import EncounterConfig
 from pusa.grouping.descriptor import Describer, DescriptorConfig
+from pusa.keypoints import KeypointConfig
+from pusa.marks.find import KeypointFinder
 from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.pattern.grey import GreyPatches
 from pusa.segmentation.detect import CropConfig, PhotoDetector
@@ -24,14 +26,16 @@ Stage = tuple[type, dict[str, Any]]  # a class, and the arguments that it is mad
 RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "detector": (("crops", "segmentation"), ("segmentation",)),
     "descriptor": (("descriptor",), ("descriptor", "whitening")),
+    "keypoints": (("keypoints",), ("marks",)),
     "pattern": (("pattern",), ("pattern",)),
     "embedding": (("embedding",), ("embedding",)),
 }
-BEHIND = {"detector": tuple(RESTS_ON), "descriptor": ("descriptor",), "pattern": ("pattern", "embedding"),
-          "embedding": ("embedding",)}  # fmt: skip
+BEHIND = {"detector": tuple(RESTS_ON), "descriptor": ("descriptor",), "keypoints": ("keypoints",),
+          "pattern": ("pattern", "embedding"), "embedding": ("embedding",)}  # fmt: skip
 # The fields of an instance that a stage fills.
 FILLS = {
     "descriptor": ("descriptor",),
+    "keypoints": ("keypoints", "marks", "picture"),
     "pattern": ("pattern", "pattern_fraction", "usable", "unusable_reason", "patch_boxes"),
     "embedding": ("embeddings",),
 }
@@ -47,7 +51,7 @@ def outdated(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         settings = {part: dict(manifest["config"].get(part) or {}) for part in parts}
         for values in settings.values():
             values.pop("device", None)
-            for name, kind in (("weights", kinds[0]), ("whitening", "whitening")):
+            for name, kind in (("weights", kinds[0]), ("whitening", "whitening"), ("marks", "marks")):
                 if digests.get(kind):  # a file is what is in it, wherever it lies
                     values.pop(name, None)
         if stage != "detector":
@@ -66,6 +70,7 @@ class StagesConfig(Config):
     crops: CropConfig = CropConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
     descriptor: DescriptorConfig = DescriptorConfig()
+    keypoints: KeypointConfig = KeypointConfig()
     pattern: PatternConfig = PatternConfig()
     embedding: EmbeddingConfig = EmbeddingConfig()
     encounters: EncounterConfig = EncounterConfig()
@@ -79,6 +84,7 @@ class StagesConfig(Config):
         """The stages that work on the crops of instances, in order."""
         return [
             (Describer, {"config": self.descriptor}),
+            (KeypointFinder, {"config": self.keypoints}),
             (GreyPatches if self.pattern.grey_side else PatternExtractor, {"config": self.pattern}),
             (PatchEmbedder, {"config": self.embedding}),
         ]
@@ -99,6 +105,8 @@ class StagesConfig(Config):
             names["descriptor"] = self.descriptor.weights
         if self.descriptor.whitening not in (None, "Lw"):
             names["whitening"] = str(self.descriptor.whitening)
+        if self.keypoints.marks:
+            names["marks"] = self.keypoints.marks
         if self.encounters.codebook:
             names["codebook"] = self.encounters.codebook
         return {kind: weights.digest(weights.find(name)) for kind, name in names.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +12,8 @@ import pyarrow as pa
 from pusa import records
 from pusa.encounters import EncounterBuilder
 from pusa.errors import UserError
-from pusa.gallery import geometry
 from pusa.gallery.candidate_set import CandidateSet
-from pusa.gallery.crops import patches_of
+from pusa.gallery.crops import Reader
 from pusa.gallery.geometry import Features, Match
 from pusa.gallery.index import Index, Query
 from pusa.gallery.journal import Key
@@ -91,7 +91,9 @@ class Identifying:
         assert self.builder.codebook is not None
         self.codebook = self.builder.codebook
         self.gallery = Gallery.open(config.gallery, self.codebook)
-        self.geometry = self.gallery.verifying(config.verification).geometry
+        geometry = self.gallery.verifying(config.verification).geometry
+        used = {"config": config.stages.model_dump(), "weights": config.stages.digests(given=True)}
+        self.read, self.pool = Reader(used, geometry, self.codebook), ThreadPoolExecutor()
         self._reading = threading.Lock()
         self._asking = threading.Lock()  # an index is not for several threads
         self._held: tuple[str, Index] | None = None
@@ -104,7 +106,7 @@ class Identifying:
         crops = {}
         for row in encounters.select(["encounter_id", "instance_ids", "n_patches"]).to_pylist():
             chosen = spread(row["instance_ids"], self.config.verification.crops) if row["n_patches"] else []
-            crops[row["encounter_id"]] = [self._features(instances[i]) for i in chosen]
+            crops[row["encounter_id"]] = self.read([instances[i] for i in chosen], self.pool)
         return Encoded(encounters, crops)
 
     def __call__(self, questions: list[tuple[Query, CandidateSet]]) -> list[Answer]:
@@ -163,10 +165,6 @@ class Identifying:
             version = version_of(self.gallery)  # before it is read: what comes in between is read again
             gallery = Gallery.open(self.config.gallery)  # with a calibration that was fitted meanwhile
             self._held = version, Index(gallery, self.config.verification)
-
-    def _features(self, instance: dict[str, Any]) -> Features:
-        points = patches_of(instance["patch_boxes"], instance["embeddings"], self.codebook)
-        return geometry.features(instance, self.geometry, points)
 
 
 def _searched(index: Index, among: CandidateSet) -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from pusa import records
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import geometry, verify
-from pusa.gallery.geometry import Features, Points
+from pusa.gallery.geometry import Features, GeometryConfig, Points
 from pusa.gallery.verify import VerifyConfig
 from pusa.records import Run
 
@@ -31,17 +31,33 @@ def of_encounters(
     return {e: {i: found[i] for i in ids} for e, ids in chosen.items()}
 
 
+class Reader:
+    """Makes what is compared of a run's instances: of the key points that the run found, where it found those that are
+    asked for, else of their crops. `fields`: of an instance that it needs."""
+
+    def __init__(self, manifest: Mapping[str, Any], config: GeometryConfig, codebook: Codebook) -> None:
+        self.config, self.codebook = config, codebook
+        self.stored = geometry.as_found(manifest, config)
+        found = ("keypoints", "marks", "picture") if self.stored else ("crop", "mask")
+        self.fields = ("instance_id", "crop_box", "patch_boxes", "embeddings", *found)
+
+    def __call__(self, instances: Sequence[dict[str, Any]], pool: Executor) -> list[Features]:
+        """What is compared of each."""
+        # OpenCV works outside Python's lock, and torch with all threads that it is given.
+        patches = [patches_of(i["patch_boxes"], i["embeddings"], self.codebook) for i in instances]
+        if self.stored:
+            return [geometry.stored(i, self.config, p) for i, p in zip(instances, patches, strict=True)]
+        return list(pool.map(lambda i, p: geometry.features(i, self.config, p), instances, patches))
+
+
 def features(run: Run, wanted: Collection[str], config: VerifyConfig, codebook: Codebook) -> dict[str, Features]:
     """Points of instances by instance_id; 70 KB each. On all cores."""
     result: dict[str, Features] = {}
-    names = ("instance_id", "crop", "crop_box", "mask", "patch_boxes", "embeddings")
-    with ThreadPoolExecutor() as pool:  # OpenCV works outside Python's lock
-        for batch in run.batches("photos", [f"instances.list.element.{name}" for name in names]):
+    read = Reader(run.manifest(), config.geometry, codebook)
+    with ThreadPoolExecutor() as pool:
+        for batch in run.batches("photos", [f"instances.list.element.{name}" for name in read.fields]):
             mine = [i for nested in records.instances(batch) for i in nested if i["instance_id"] in wanted]
-            of_patches = [patches_of(i["patch_boxes"], i["embeddings"], codebook) for i in mine]
-            made = pool.map(lambda i, patches: geometry.features(i, config.geometry, patches), mine, of_patches)
-            for instance, found in zip(mine, made, strict=True):
-                result[instance["instance_id"]] = found
+            result |= {i["instance_id"]: found for i, found in zip(mine, read(mine, pool), strict=True)}
     return result
 
 

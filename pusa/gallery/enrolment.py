@@ -15,11 +15,12 @@ import pyarrow as pa
 from pusa import photos, records, weights
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
-from pusa.gallery import geometry, journal, sources, verify
-from pusa.gallery.crops import patches_of
-from pusa.gallery.geometry import MARKS, Features
+from pusa.gallery import journal, sources, verify
+from pusa.gallery.crops import Reader
+from pusa.gallery.geometry import Features
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
+from pusa.keypoints import MARKS
 from pusa.records import Run
 
 THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
@@ -31,7 +32,6 @@ COLUMNS = {  # of a gallery's encounters, that the photos tell
     "side": pa.string(),
     "thumbnail": pa.binary(),
 }
-NESTED = ("instance_id", "side", "crop", "crop_box", "mask", "patch_boxes", "embeddings")
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Encounter:
             self.taken_to = max(self.taken_to or time, time)
         self.sides[instance["side"]] += 1
         if (patches := len(instance["patch_boxes"] or [])) > self.patches:
-            self.patches, self.picture = patches, instance["crop"]
+            self.patches, self.picture = patches, instance.get("picture") or instance["crop"]
 
     @property
     def side(self) -> str | None:
@@ -91,8 +91,8 @@ def enroll(
     `names` all, which nobody has decided about.
 
     `until`: only encounters whose last photo was taken on that day or before; those without a time are left out.
-    `marks`: weights that describe the key points of a gallery that is made; null: the starter's. Raises UserError where
-    the gallery belongs to another codebook, or was made with other `marks`.
+    `marks`: weights that describe the key points of a gallery that is made; null: what described the run's. Raises
+    UserError where the gallery belongs to another codebook, or was made with other `marks`.
     """
     codebook = codebook_of(run)
     gallery = Gallery.open(gallery_uri, codebook) if Gallery.exists(gallery_uri) else None
@@ -103,9 +103,11 @@ def enroll(
         )
     if names:  # before anything is made or written
         journal.naming({(run.key, e): name for e, name in names.items()}, gallery.decisions() if gallery else [])
-    gallery = gallery or Gallery.create(gallery_uri, codebook, marks or MARKS)
+    if gallery is None:
+        used = run.manifest()["config"].get("keypoints", {}).get("marks")
+        gallery = Gallery.create(gallery_uri, codebook, marks or used or MARKS)
     counts, enrolled = Counter(given=0, enrolled=0), []  # type: tuple[Counter[str], list[str]]
-    for batch, described in of_run(run, codebook, gallery.verifying(VerifyConfig()), names):
+    for batch, described in encounters_of(run, codebook, gallery.verifying(VerifyConfig()), names):
         late = [
             until is not None and not (d.taken_to and d.taken_to.date() <= until)
             for d in map(described.__getitem__, batch["encounter_id"].to_pylist())
@@ -124,7 +126,7 @@ def enroll(
     return {**counts, **gallery.counts()}
 
 
-def of_run(
+def encounters_of(
     run: Run, codebook: Codebook, config: VerifyConfig, names: Mapping[str, str] | None
 ) -> Iterator[tuple[pa.Table, dict[str, Encounter]]]:
     """The encounters of `names`, or all, batch by batch: their rows (encounter_id, sequence_id, n_patches, fisher), and
@@ -152,7 +154,8 @@ def _read(
     """Fills in encounters, some photos a turn."""
     owner = {i: encounter for encounter in encounters.values() for i in encounter.missing}
     places = dict(zip(*run.read("deployments", ["deployment_id", "place"]).to_pydict().values(), strict=True))
-    columns = ["taken_at", "deployment_id", *(f"instances.list.element.{name}" for name in NESTED)]
+    read = Reader(run.manifest(), config.geometry, codebook)
+    columns = ["taken_at", "deployment_id", *(f"instances.list.element.{name}" for name in ("side", *read.fields))]
     for batch in run.batches("photos", columns):
         chosen = []
         about = zip(batch["taken_at"].to_pylist(), batch["deployment_id"].to_pylist(), strict=True)
@@ -162,11 +165,8 @@ def _read(
                     continue
                 encounter.add(instance, time, places.get(deployment))
                 if instance["instance_id"] in encounter.chosen:
-                    patches = patches_of(instance["patch_boxes"], instance["embeddings"], codebook)
-                    chosen.append((encounter, instance, patches))
-        # OpenCV works outside Python's lock.
-        made = pool.map(lambda c: geometry.features(c[1], config.geometry, c[2]), chosen)
-        for (encounter, instance, _), found in zip(chosen, made, strict=True):
+                    chosen.append((encounter, instance))
+        for (encounter, instance), found in zip(chosen, read([i for _, i in chosen], pool), strict=True):
             encounter.crops[instance["instance_id"]] = found
         yield True
 

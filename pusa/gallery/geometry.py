@@ -8,37 +8,28 @@ from another side it is mapped by one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
-from pydantic import Field
 
-from pusa import photos
-from pusa.config import Config
-from pusa.keypoints import CLAHE, CONTRAST, MARGIN, SIDE, body_angle, detector, strongest, toned
+from pusa import photos, weights
+from pusa.keypoints import KeypointConfig, body_angle, detector, strongest, toned
 from pusa.marks import describe
 from pusa.segmentation.masks import crop_mask
 
 LENGTH = 128  # numbers in a descriptor of a key point, SIFT's or the network's
-MARKS = "starter/rings"  # what describes key points where nothing else is said
 
 Kind = Literal["marks", "patches"]
 KINDS: tuple[Kind, ...] = ("marks", "patches")
 
 
-class GeometryConfig(Config):
-    """Settings of key points and their maps. Lengths in px are those of the crop scaled to `side`."""
+class GeometryConfig(KeypointConfig):
+    """Settings of key points and their maps."""
 
-    side: int = Field(default=SIDE, gt=0)  # px, longer side of the crop in which key points are sought
-    keypoints: int = Field(default=300, gt=0)  # of a crop at most, the strongest inside the mask
-    clahe: float = CLAHE  # clip limit of the tone mapping, in 8 x 8 tiles; 0 = off
-    contrast: float = CONTRAST  # of a key point, least
-    margin: int = MARGIN  # px, taken off the mask: an outline is no mark
-    marks: str | None = MARKS  # weights that describe key points; null: RootSIFT
     tolerance: float = 0.04  # share of the longer side by which an inlier may be off: bodies are not flat
     stretch: float = 3.0  # of the map in any direction, at most, and its inverse at least
 
@@ -108,7 +99,26 @@ def unit(descriptors: np.ndarray) -> np.ndarray:
     return d / np.maximum(np.linalg.norm(d, axis=1, keepdims=True), 1e-9)
 
 
-def features(instance: dict[str, Any], config: GeometryConfig, patches: Points = NO_PATCHES) -> Features:
+def as_found(manifest: Mapping[str, Any], config: KeypointConfig) -> bool:
+    """Whether the instances of a run have the key points that `config` asks for, by the run's manifest."""
+    used = manifest["config"].get("keypoints")
+    if used is None:  # of an older version
+        return False
+    asked = config.model_dump(include=set(KeypointConfig.model_fields))
+    digest = config.marks and weights.digest(weights.find(config.marks))
+    # A file is what is in it, wherever it lies.
+    return used | {"marks": None} == asked | {"marks": None} and manifest["weights"].get("marks") == digest
+
+
+def stored(instance: dict[str, Any], config: KeypointConfig, patches: Points = NO_PATCHES) -> Features:
+    """An instance's key points as its run found them (keypoints, marks, picture: see `as_found`), and its `patches`."""
+    x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
+    kind = np.uint8 if config.marks is None else np.int8
+    marks = Points(instance["keypoints"].reshape(-1, 2), np.frombuffer(instance["marks"], kind).reshape(-1, LENGTH))
+    return Features(marks, max(x1 - x0, y1 - y0), (x0, y0), instance["picture"], patches)
+
+
+def features(instance: dict[str, Any], config: KeypointConfig, patches: Points = NO_PATCHES) -> Features:
     """Key points of an instance (crop, crop_box, mask; without a mask those of the whole crop), and its `patches`."""
     x0, y0, x1, y1 = (float(v) for v in instance["crop_box"])
     crop = photos.decode_jpeg(instance["crop"])
@@ -137,7 +147,7 @@ def in_photo(points: np.ndarray, picture: np.ndarray, crop_box: Sequence[float])
 
 
 def prepared(
-    grey: np.ndarray, instance: dict[str, Any], config: GeometryConfig, upright: bool = False
+    grey: np.ndarray, instance: dict[str, Any], config: KeypointConfig, upright: bool = False
 ) -> tuple[np.ndarray, Sequence[cv2.KeyPoint]]:
     """A crop (H, W) uint8 scaled and tone-mapped, and its strongest key points inside the instance's mask; `upright`:
     their angle is that of the mask's longer axis, without a mask the photo's own (0)."""

@@ -21,7 +21,7 @@ from pusa.gallery.journal import Key
 from pusa.gallery.verify import Verifier
 from pusa.records import CANDIDATES
 
-BLOCK = 256  # vectors converted to float32 at once: 134 MB at 131,072 numbers
+BLOCK = 128  # vectors converted to float64 at once: 134 MB at 131,072 numbers
 
 
 Watch = Callable[[Sequence[Any]], Iterable[Any]]  # what goes through a sequence and shows how far it is
@@ -113,13 +113,14 @@ class Ranking:
 def distances(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """Cosine distances (n, E) float32, 0 to 2, of vectors (n, L) to vectors (E, L); of a zero vector, 1.
 
-    Computed in float32 block by block: memory beyond the arguments and the result does not grow with them.
+    Computed block by block: memory beyond the arguments and the result does not grow with them. In float64, so that
+    the last bit of a distance does not depend on what else is asked at the same time.
     """
     result = np.empty((len(queries), len(gallery)), np.float32)
     for i in range(0, len(queries), BLOCK):
-        block, length = _float(queries[i : i + BLOCK])
+        block, length = _double(queries[i : i + BLOCK])
         for j in range(0, len(gallery), BLOCK):
-            other, others = _float(gallery[j : j + BLOCK])
+            other, others = _double(gallery[j : j + BLOCK])
             result[i : i + BLOCK, j : j + BLOCK] = 1 - ((block @ other.T) / (length[:, None] * others)).numpy()
     return result.clip(0, 2, out=result)
 
@@ -133,9 +134,9 @@ def least(cost: np.ndarray, count: int) -> np.ndarray:
     return places[np.argsort(cost[places], kind="stable")][:count]
 
 
-def _float(vectors: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vectors (n, L) in float32, and their lengths (n,)."""
-    x = torch.from_numpy(vectors).float()  # NumPy takes ten times as long
+def _double(vectors: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors (n, L) in float64, and their lengths (n,)."""
+    x = torch.from_numpy(vectors).double()  # NumPy takes ten times as long
     return x, x.norm(dim=1).clamp(min=1e-12)
 
 

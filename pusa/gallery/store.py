@@ -25,12 +25,13 @@ from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.gallery import journal, tables
 from pusa.gallery.calibration import Calibration
-from pusa.gallery.geometry import MARKS, Features
+from pusa.gallery.geometry import Features
 from pusa.gallery.journal import Catalogue, Decision, Key
 from pusa.gallery.lance import LARGE_PIECES, compact, conditions, connect, first_line, retried, tables_of
 from pusa.gallery.search import Vectors
 from pusa.gallery.snapshot import Snapshot
 from pusa.gallery.verify import VerifyConfig
+from pusa.keypoints import MARKS
 
 FORMAT = "6"
 

@@ -21,7 +21,7 @@ from pusa.config import load_config
 from pusa.encounters import EncounterBuilder, EncounterConfig
 from pusa.errors import UserError
 from pusa.records import PHOTOS, Run
-from pusa.stages import outdated
+from pusa.stages import RESTS_ON, outdated
 
 BY_GAP = IndexConfig(photos_per_shard=2, sequences={"by": "gap", "gap": "10min"})
 
@@ -172,7 +172,7 @@ def test_photos_take_the_sequence_that_the_index_says(tmp_path):
 
 def manifest(given=None, weights=(), **config):
     settings = load_config(ProcessConfig, overrides=config).model_dump(mode="json")
-    digests = {k: k for k in ("segmentation", "pattern", "embedding", "whitening", "codebook")} | dict(weights)
+    digests = {k: k for k in ("segmentation", "marks", "pattern", "embedding", "whitening", "codebook")} | dict(weights)
     return {"config": settings, "weights": digests, "instances": given}
 
 
@@ -187,16 +187,26 @@ def manifest(given=None, weights=(), **config):
         (manifest(weights={"embedding": "x"}), ["embedding"]),
         (manifest(weights={"whitening": "x"}), ["descriptor"]),
         (manifest(**{"descriptor.whitening": None}, weights={"whitening": None}), ["descriptor"]),
+        (manifest(weights={"marks": "x"}), ["keypoints"]),
+        (manifest(**{"keypoints.marks": "/elsewhere/the-same"}), []),
+        (manifest(**{"keypoints.contrast": 0.01}), ["keypoints"]),
+        (manifest(**{"keypoints.marks": None}, weights={"marks": None}), ["keypoints"]),  # RootSIFT
         (manifest(weights={"pattern": "x"}), ["pattern", "embedding"]),
         (manifest(**{"pattern.patches.stride": 32}), ["pattern", "embedding"]),
         (manifest(**{"descriptor.size": 128}, weights={"embedding": "x"}), ["descriptor", "embedding"]),
-        (manifest(weights={"segmentation": "x"}), ["detector", "descriptor", "pattern", "embedding"]),
-        (manifest(**{"crops.longer_side": 512}), ["detector", "descriptor", "pattern", "embedding"]),
-        (manifest(given="x"), ["detector", "descriptor", "pattern", "embedding"]),  # boxes of the user's
+        (manifest(weights={"segmentation": "x"}), list(RESTS_ON)),
+        (manifest(**{"crops.longer_side": 512}), list(RESTS_ON)),
+        (manifest(given="x"), list(RESTS_ON)),  # boxes of the user's
     ],
 )
 def test_what_rests_on_a_change(new, again):
     assert outdated(manifest(), new) == again
+
+
+def test_a_run_of_an_older_version_lacks_key_points():
+    old = manifest()
+    del old["config"]["keypoints"], old["weights"]["marks"]
+    assert outdated(old, manifest()) == ["keypoints"]
 
 
 def test_settings_of_the_detector_do_not_matter_where_instances_were_given():

@@ -34,6 +34,7 @@ from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import VerifyConfig
 from pusa.grouping.descriptor import Describer
+from pusa.marks.find import KeypointFinder
 from pusa.marks.network import MarkNetwork
 from pusa.pattern.extract import PatternExtractor
 from pusa.records import Run
@@ -128,6 +129,7 @@ def test_the_same_rows_without_ray(finished, archive):
     for stage in (
         PhotoDetector(str(archive / "photos"), CONFIG.segmentation, CONFIG.crops, threads=1),
         Describer(CONFIG.descriptor, threads=1),
+        KeypointFinder(CONFIG.keypoints, threads=1),
         PatternExtractor(CONFIG.pattern, threads=1),
         PatchEmbedder(CONFIG.embedding, threads=1),
     ):
@@ -139,7 +141,8 @@ def test_the_same_rows_without_ray(finished, archive):
             assert a["crop"] == b["crop"]
             assert a["mask"] == b["mask"]
             assert a["pattern"] == b["pattern"]
-            for vector in ("descriptor", "embeddings"):
+            assert a["picture"] == b["picture"]
+            for vector in ("descriptor", "keypoints", "embeddings"):
                 if b[vector] is not None:
                     np.testing.assert_allclose(a[vector], b[vector], atol=2e-3)
 
