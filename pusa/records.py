@@ -280,7 +280,8 @@ class Run:
     def write(self, table: str, rows: pa.Table, name: str) -> None:
         """Writes RUN/<table>/<name>.parquet whole or not at all; an older file of that name is replaced."""
         buffer = io.BytesIO()
-        pq.write_table(rows.cast(TABLES[table]), buffer, compression="zstd")
+        # Dictionaries of numbers and pictures that hardly repeat: a third of the speed, and larger.
+        pq.write_table(rows.cast(TABLES[table]), buffer, compression="zstd", use_dictionary=False)
         storage.write_bytes(self.fs, self.file(table, f"{name}.parquet"), buffer.getvalue())
 
     def clear(self, table: str) -> None:

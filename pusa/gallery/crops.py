@@ -67,5 +67,5 @@ def patches_of(boxes: Any, embeddings: np.ndarray | None, codebook: Codebook) ->
     if embeddings is None or not boxes:
         return geometry.NO_PATCHES
     corners = np.array(list(boxes), np.float32).reshape(-1, 4)
-    x = codebook.project(torch.from_numpy(embeddings.astype(np.float32).reshape(len(corners), -1)))
+    x = codebook.project(torch.tensor(embeddings).reshape(len(corners), -1))
     return Points((corners[:, :2] + corners[:, 2:]) / 2, x.numpy().astype(np.float16))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import pyarrow as pa
@@ -23,8 +23,9 @@ from pusa.gallery.verify import VerifyConfig
 from pusa.keypoints import MARKS
 from pusa.records import Run
 
+T = TypeVar("T")
 THUMBNAIL = 256  # px, longer side of the picture that stands for an individual
-BATCH = 256  # encounters at once: 130 MB
+BATCH = 128  # encounters at once: 130 MB, twice
 COLUMNS = {  # of a gallery's encounters, that the photos tell
     "place": pa.string(),
     "taken_from": pa.timestamp("ms"),
@@ -107,7 +108,7 @@ def enroll(
         used = run.manifest()["config"].get("keypoints", {}).get("marks")
         gallery = Gallery.create(gallery_uri, codebook, marks or used or MARKS)
     counts, enrolled = Counter(given=0, enrolled=0), []  # type: tuple[Counter[str], list[str]]
-    for batch, described in encounters_of(run, codebook, gallery.verifying(VerifyConfig()), names):
+    for batch, described in _ahead(encounters_of(run, codebook, gallery.verifying(VerifyConfig()), names)):
         late = [
             until is not None and not (d.taken_to and d.taken_to.date() <= until)
             for d in map(described.__getitem__, batch["encounter_id"].to_pylist())
@@ -148,6 +149,16 @@ def encounters_of(
                 yield batch, {e: encounters.pop(e) for e in ids}
 
 
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items; each is made in the background while the one before it is used."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
+
+
 def _read(
     run: Run, codebook: Codebook, config: VerifyConfig, encounters: Mapping[str, Encounter], pool: ThreadPoolExecutor
 ) -> Iterator[bool]:
@@ -156,7 +167,7 @@ def _read(
     places = dict(zip(*run.read("deployments", ["deployment_id", "place"]).to_pydict().values(), strict=True))
     read = Reader(run.manifest(), config.geometry, codebook)
     columns = ["taken_at", "deployment_id", *(f"instances.list.element.{name}" for name in ("side", *read.fields))]
-    for batch in run.batches("photos", columns):
+    for batch in _ahead(run.batches("photos", columns)):
         chosen = []
         about = zip(batch["taken_at"].to_pylist(), batch["deployment_id"].to_pylist(), strict=True)
         for (time, deployment), nested in zip(about, records.instances(batch), strict=True):
