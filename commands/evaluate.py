@@ -71,6 +71,14 @@ def reid(
     truth: Truth,
     codebook: Annotated[str | None, typer.Option(help="Codebook in place of the run's.")] = None,
     only: Annotated[str, typer.Option(help="Methods whose name has this word.")] = "",
+    clear: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Only queries whose rings are so clear in a picture of theirs and in one of the same flank in the "
+            "database; drawn archives only. From .5 on a person sees them.",
+        ),
+    ] = 0,
 ) -> None:
     """Table 3 of the paper: identification beside its baselines, by image and by encounter.
 
@@ -85,7 +93,7 @@ def reid(
     from pusa.reid import TOPS, Result
 
     console = Console(width=150)
-    animals, rows = evaluate_reid(Run(run), truth, codebook, only, lambda name: console.print(f"{name} ..."))
+    animals, rows = evaluate_reid(Run(run), truth, codebook, only, lambda name: console.print(f"{name} ..."), clear)
     table = Table("method", "grouping", "database", *(f"top-{n}" for n in TOPS), "top-1, 95 %", "mAP")
     table.add_column("by encounter: top-1, 95 %")
     table.add_column("top-5")

@@ -50,13 +50,32 @@ class Row:
     by_encounter: Result
 
 
-def read(run: Run, truth_file: str) -> Animals:
+def seen_by_people(truth_file: str, least: float) -> set[str]:
+    """Ids of a drawn archive's animals that count where a person is to see the rings: all of the database, and those of
+    an animal's sequence whose `ring_clarity` is `least` or more in one of its pictures and in one of the database that
+    shows the same flank. Raises UserError for a file that does not tell."""
+    file = json.loads(Path(truth_file).read_text())
+    database = {i["id"] for i in file["images"] if i.get("split") == "database"}
+    animals = file["annotations"]
+    if not all("ring_clarity" in a for a in animals):
+        raise UserError(f"{truth_file} does not say how clear rings are: only the truth of `pusa synth` does.")
+    clear = [a for a in animals if a["ring_clarity"] >= least]
+    flanks = {(a["identity"], a["side"]) for a in clear if a["image_id"] in database}
+    groups = {(a["sequence_id"], a["identity"]) for a in clear if (a["identity"], a["side"]) in flanks}
+    return {str(a["id"]) for a in animals
+            if a["image_id"] in database or (a["sequence_id"], a["identity"]) in groups}  # fmt: skip
+
+
+def read(run: Run, truth_file: str, clear: float = 0) -> Animals:
     """The instances of a run that are true animals with a name; copies of photos (`duplicate_of`) take no part.
 
-    Images of the COCO file with `split` = "database" are the database. Raises UserError where the file has some, but
-    no animal of them was found.
+    Images of the COCO file with `split` = "database" are the database. `clear`: only queries that are so clear, see
+    `seen_by_people`. Raises UserError where the file has a database, but no animal of it was found.
     """
-    identities = truth.identities(truth.true_animals(run, truth_file))
+    kept = seen_by_people(truth_file, clear) if clear else None
+    identities = truth.identities(
+        {i: g for i, g in truth.true_animals(run, truth_file).items() if kept is None or g.id in kept}
+    )
     images = json.loads(Path(truth_file).read_text())["images"]
     database = {normal_path(i["file_name"]) for i in images if i.get("split") == "database"}
     encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
@@ -80,16 +99,24 @@ def read(run: Run, truth_file: str) -> Animals:
     ids, encounter, sequence, individual, is_database, embeddings, descriptors = zip(*rows, strict=True)
     instances = Instances(*(np.array(c) for c in (encounter, sequence, individual, is_database)))
     known = exchange.read_instances(truth_file).items()
-    animals = sum(g.identity is not None for path, given in known if path not in database for g in given)
+    animals = sum(
+        g.identity is not None and (kept is None or g.id in kept)
+        for path, given in known if path not in database for g in given
+    )  # fmt: skip
     return Animals(instances, list(ids), list(embeddings), np.array(descriptors, np.float32), animals)
 
 
 def evaluate_reid(
-    run: Run, truth_file: str, codebook: str | None = None, only: str = "", report: Report = lambda name: None
+    run: Run,
+    truth_file: str,
+    codebook: str | None = None,
+    only: str = "",
+    report: Report = lambda name: None,
+    clear: float = 0,
 ) -> tuple[Animals, list[Row]]:
     """The table of a finished run: every method whose name has the word `only`, with and without grouping.
 
-    `codebook`: in place of the run's. `report` is told each method before it begins.
+    `codebook`: in place of the run's. `report` is told each method before it begins. `clear`: see `seen_by_people`.
     """
     manifest = run.finished_manifest()
     name = codebook or manifest["config"]["encounters"]["codebook"]
@@ -97,7 +124,7 @@ def evaluate_reid(
         raise UserError(f"{run.uri} was processed without a codebook: give one as --codebook FILE.")
     book = Codebook.load(name)
     book.check(manifest["weights"])
-    animals = read(run, truth_file)
+    animals = read(run, truth_file, clear)
     shown = animals.instances
     if shown.database.any() and not np.isin(shown.individual[~shown.database], shown.individual[shown.database]).any():
         raise UserError(f"No query of {run.uri} shows an individual of the database: there is nothing to measure.")

@@ -156,3 +156,21 @@ def test_nothing_to_find(folder):
     (folder / "truth.json").write_text(json.dumps(truth))
     with pytest.raises(UserError, match="nothing to measure"):
         reid.evaluate_reid(Run(str(folder / "run")), str(folder / "truth.json"), only="VLAD")
+
+
+def test_only_animals_that_a_person_could_name(folder):
+    """Anna is clear on her flank in the database and in one of two pictures; Bert only on the other flank."""
+    truth = json.loads((folder / "truth.json").read_text())
+    told = {0: ("left", 0.6), 1: ("left", 0.1), 2: ("left", 0.2), 3: ("left", 0.5), 4: ("right", 0.9), 6: ("left", 0.9)}
+    for a in truth["annotations"]:
+        a["side"], a["ring_clarity"] = told[a["id"]]
+        a["sequence_id"] = PHOTOS[a["id"]][1]
+    file = folder / "clear.json"
+    file.write_text(json.dumps(truth))
+    assert reid.seen_by_people(str(file), 0.5) == {"0", "1", "2", "3"}
+    assert reid.seen_by_people(str(file), 0.55) == {"0", "1"}  # nobody is left but the database
+    animals = reid.read(Run(str(folder / "run")), str(file), 0.5)
+    assert animals.ids == ["p0#0", "p1#0", "p2#0", "p3#0"]
+    assert animals.queries == 2
+    with pytest.raises(UserError, match="only the truth of `pusa synth`"):
+        reid.read(Run(str(folder / "run")), str(folder / "truth.json"), 0.5)
