@@ -3,7 +3,7 @@
     python benchmarks/gpu.py ARCHIVE [--processes 1,4,8,16] [--photos 96]
 
 Each process reads photos of ARCHIVE from the disk, decodes them, finds, describes and extracts as `pusa process` does,
-in blocks of 8, and then describes key points and makes Fisher vectors as `pusa gallery enroll` does. One block of each
+in blocks of 8, and then makes a Fisher vector of each animal. One block of each
 process comes before the clock starts. GPU busy: the mean of what nvidia-smi says five times a second; without a GPU the
 same is measured on cores.
 """
@@ -30,12 +30,10 @@ from pusa import records
 from pusa.config import set_threads
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.encode import fisher_vectors
-from pusa.gallery.geometry import GeometryConfig, features
 from pusa.records import PHOTOS
 from pusa.stages import StagesConfig
 
 BLOCK = 8
-ENROLMENT = "key points and Fisher vectors"
 
 
 def main(archive: Path, processes: list[int], photos: int) -> None:
@@ -99,11 +97,9 @@ def measure(archive: str, paths: list[str], start: Barrier, results: Any) -> Non
             batch = stage(batch)
             began = clock(name, began)
         animals = [instance for nested in records.instances(batch) for instance in nested]
-        for instance in animals:
-            features(instance, GeometryConfig())
         known = [i["embeddings"] for i in animals if i["embeddings"] is not None]
         fisher_vectors(codebook, [e.reshape(-1, len(codebook.center)) for e in known])
-        clock(ENROLMENT, began)
+        clock("Fisher vectors", began)
         return len(animals)
 
     def clock(name: str, began: float) -> float:
