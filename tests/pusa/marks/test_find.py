@@ -58,6 +58,14 @@ def test_what_is_kept_is_what_would_be_found(tmp_path, marks):
     assert [row[2][name] for name in ("keypoints", "marks", "picture")] == [None, None, None]
 
 
+def test_an_animal_without_key_points(tmp_path):
+    blank = animal() | {"crop": photo_files.encode_jpeg(np.full((250, 400, 3), 120, np.uint8), 92)}
+    (row,) = records.instances(KeypointFinder(KeypointConfig())(table(blank)))
+    found = geometry.stored(row[0], GeometryConfig())
+    assert (found.marks.at.shape, found.marks.descriptors.shape) == ((0, 2), (0, 128))
+    assert photo_files.decode_jpeg(found.picture).shape == (200, 320, 3)
+
+
 def manifest(digest: str | None = STARTER, **settings) -> dict:
     return {"config": {"keypoints": KeypointConfig(**settings).model_dump()}, "weights": {"marks": digest}}
 
