@@ -119,7 +119,7 @@ def of_options(gallery: str | None, data: str, host: str, port: int) -> dict[str
     without a key."""
     if gallery is None:
         raise UserError("Which gallery? Give --gallery FOLDER, or --config FILE.")
-    Gallery.open(gallery)
+    marks = Gallery.open(gallery).marks
     keys = [name for name, _, _, revoked in Keys(Database(data)).all() if revoked is None]
     if not keys and not is_loopback(host):
         raise UserError(
@@ -133,7 +133,8 @@ def of_options(gallery: str | None, data: str, host: str, port: int) -> dict[str
         "http_options": {"host": host, "port": port, "request_timeout_s": SECONDS},
         "applications": [{
             "name": "pusa", "route_prefix": "/", "import_path": IMPORT_PATH,
-            "args": {"gallery": gallery, "data": path, "access": "keys" if keys else "open"},
+            "args": {"gallery": gallery, "data": path, "access": "keys" if keys else "open",
+                     "stages": {"keypoints": {"marks": marks}}},  # described as the gallery's, at once
             "deployments": [{"name": name, "ray_actor_options": small | _gpu(name)} for name in DEPLOYMENTS],
         }],
     }  # fmt: skip

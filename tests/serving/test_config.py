@@ -8,9 +8,12 @@ import pytest
 import yaml
 
 from pusa.errors import UserError
+from pusa.fisher.codebook import Codebook
+from pusa.gallery.store import Gallery
 from serving import config
 from serving.access import Keys
 from serving.database import Database
+from serving.settings import ServingConfig
 
 FILE = Path(config.__file__).parent / "config.yaml"
 
@@ -65,3 +68,9 @@ def test_open_on_this_machine_only(gallery, tmp_path):
         assert args["access"] == "keys"
     with pytest.raises(UserError, match="no gallery"):
         config.of_options(str(tmp_path / "none"), data, "127.0.0.1", 1)
+
+
+def test_key_points_are_described_as_the_gallery_has_them(tmp_path):
+    gallery = Gallery.create(str(tmp_path / "antelopes"), Codebook.load("starter/codebook"), "starter/marks")
+    args = config.of_options(gallery.uri, str(tmp_path / "data"), "127.0.0.1", 1)["applications"][0]["args"]
+    assert ServingConfig.model_validate(args).stages.keypoints.marks == "starter/marks"
