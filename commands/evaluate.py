@@ -28,7 +28,9 @@ def run_(
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    figures = evaluate_run(Run(run), truth, gallery, verification=VerifyConfig() if verify else None)
+    opened = Run(run)
+    verification = VerifyConfig.of_run(opened.manifest()) if verify else None
+    figures = evaluate_run(opened, truth, gallery, verification=verification)
     _print(f"{run} against {truth}", figures)
 
 
@@ -47,8 +49,9 @@ def sightings(
     from pusa.gallery.verify import VerifyConfig
     from pusa.records import Run
 
-    settings = load_config(VerifyConfig, config) if verify else None
-    found = evaluate_sightings(Run(run), truth, codebook, settings)
+    opened = Run(run)
+    settings = load_config(VerifyConfig, config) if config else VerifyConfig.of_run(opened.manifest())
+    found = evaluate_sightings(opened, truth, codebook, settings if verify else None)
     figures: dict[str, Any] = {name: found.pop(name) for name in ("photos", "individuals", "without_pattern")}
     for level, queries in found.items():
         figures |= {f"queries {level}": len(queries.ranks), f"dropped {level} (no true match)": queries.dropped}

@@ -61,7 +61,8 @@ def evaluate_run(
     figures |= partitions.grouping_metrics([(true, found) for found, true in labels])
     names = truth.encounter_identities(encounters, identities)
     if gallery_uri:
-        return figures | identification(run, names, Gallery.open(gallery_uri), tops, verification)
+        gallery = Gallery.open(gallery_uri)
+        return figures | identification(run, names, gallery, tops, verification and gallery.verifying(verification))
     return figures | leave_one_out(run, names, tops, verification)
 
 

@@ -144,7 +144,8 @@ def evaluate_reid(
 
 
 def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[], Method]]:
-    """Ways to compare groups, by name; each is made when it is called for."""
+    """Ways to compare groups, by name; each is made when it is called for. Key points are described as the run's."""
+    usual = VerifyConfig.of_run(run.manifest())
 
     def encoded(encode: Callable[[Codebook, Sequence[np.ndarray]], np.ndarray]) -> Method:
         return of_patches(animals, functools.partial(encode, book))
@@ -153,7 +154,7 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
         return aggregate.unit(np.array([animals.descriptors[g].mean(0) for g in groups]))
 
     @functools.cache
-    def points(config: VerifyConfig = VerifyConfig()) -> list[Features]:
+    def points(config: VerifyConfig) -> list[Features]:
         found = features(run, set(animals.ids), config, book)
         return [found[i] for i in animals.ids]
 
@@ -170,16 +171,16 @@ def methods(run: Run, animals: Animals, book: Codebook) -> dict[str, Callable[[]
     fisher = encoded(fisher_vectors)
     return {
         "Fisher vector": lambda: fisher,
-        "Fisher vector, verified": lambda: by_points(points(), VerifyConfig(), fisher),
+        "Fisher vector, verified": lambda: by_points(points(usual), usual, fisher),
         "mean embedding": lambda: encoded(aggregate.mean_embedding),
         "bag of words": lambda: encoded(aggregate.bag_of_words),
         "VLAD": lambda: encoded(aggregate.vlad),
         "GeM descriptor": lambda: by_vector(descriptors),
         "RootSIFT, Fisher vector": sift_fisher,
-        "patches, LNBNN": lambda: by_points(points(), VerifyConfig(maps=0, kinds=("patches",))),
-        "patches, LNBNN, RANSAC": lambda: by_points(points(), VerifyConfig(kinds=("patches",))),
-        "key points, LNBNN": lambda: marks(GeometryConfig(), maps=0),
-        "key points, LNBNN, RANSAC": lambda: marks(GeometryConfig()),
+        "patches, LNBNN": lambda: by_points(points(usual), VerifyConfig(maps=0, kinds=("patches",))),
+        "patches, LNBNN, RANSAC": lambda: by_points(points(usual), VerifyConfig(kinds=("patches",))),
+        "key points, LNBNN": lambda: marks(usual.geometry, maps=0),
+        "key points, LNBNN, RANSAC": lambda: marks(usual.geometry),
         "RootSIFT, LNBNN": lambda: marks(SIFT, maps=0),
         "RootSIFT, LNBNN, RANSAC": lambda: marks(SIFT),
     }

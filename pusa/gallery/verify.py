@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -45,6 +45,11 @@ class VerifyConfig(Config):
     shortlist: int = Field(default=100, gt=0)  # individuals, the nearest by Fisher vector, that are verified
     encounters: int = Field(default=200, gt=0)  # of these, at most, the nearest
     seconds: float | None = Field(default=None, ge=0)  # of a query, after which no more maps are sought; null = no end
+
+    @classmethod
+    def of_run(cls, manifest: Mapping[str, Any]) -> VerifyConfig:
+        """The defaults, with key points as a run has them."""
+        return cls(geometry=GeometryConfig(**manifest["config"].get("keypoints", {})))
 
 
 @dataclass(frozen=True)

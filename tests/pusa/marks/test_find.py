@@ -95,3 +95,10 @@ def test_of_a_run_without_key_points_they_are_found_anew(tmp_path):
     run.write_manifest({"config": {}, "weights": {}})
     found = crops.features(run, {"p#0"}, VerifyConfig(), Codebook.load("starter/codebook"))["p#0"]
     np.testing.assert_array_equal(found.marks.at, geometry.features(animal(), GeometryConfig()).marks.at)
+
+
+def test_a_run_is_measured_by_its_own_key_points():
+    own = VerifyConfig.of_run(manifest(marks="starter/marks", contrast=0.01))
+    assert (own.geometry.marks, own.geometry.contrast) == ("starter/marks", 0.01)
+    assert own.geometry.tolerance == GeometryConfig().tolerance
+    assert VerifyConfig.of_run({"config": {}}) == VerifyConfig()
