@@ -1,9 +1,9 @@
 """Geometry of two pictures: do two animals show the same in the same arrangement?
 
-Two kinds of points are compared: `marks`, key points inside the mask (SIFT's, Lowe 2004), described by a network or, with
-no training behind it, as RootSIFT (Arandjelovic 2012), and `patches` of the pattern by their embeddings. Pairs that are each other's nearest
-are sought, and the affine map that most of them agree with (RANSAC, Fischler 1981): a flank is nearly flat, and seen
-from another side it is mapped by one.
+Two kinds of points are compared: `marks`, key points inside the mask (SIFT's, Lowe 2004), described by a network or,
+with no training behind it, as RootSIFT (Arandjelovic 2012); and `patches` of the pattern by their embeddings. Pairs
+that are each other's nearest are sought, and the affine map that most of them agree with (RANSAC, Fischler 1981): a
+flank is nearly flat, and seen from another side it is mapped by one.
 """
 
 from __future__ import annotations
