@@ -3,9 +3,8 @@
     python benchmarks/gpu.py ARCHIVE [--processes 1,4,8,16] [--photos 96]
 
 Each process reads photos of ARCHIVE from the disk, decodes them, finds, describes and extracts as `pusa process` does,
-in blocks of 8, and then makes a Fisher vector of each animal. One block of each
-process comes before the clock starts. GPU busy: the mean of what nvidia-smi says five times a second; without a GPU the
-same is measured on cores.
+in blocks of 8, and then makes a Fisher vector of each animal. One block of each process comes before the clock starts.
+GPU busy: the mean of what nvidia-smi says five times a second; without a GPU the same is measured on cores.
 """
 
 from __future__ import annotations

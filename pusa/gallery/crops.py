@@ -43,10 +43,10 @@ class Reader:
 
     def __call__(self, instances: Sequence[dict[str, Any]], pool: Executor) -> list[Features]:
         """What is compared of each."""
-        # OpenCV works outside Python's lock, and torch with all threads that it is given.
         patches = [patches_of(i["patch_boxes"], i["embeddings"], self.codebook) for i in instances]
         if self.stored:
             return [geometry.stored(i, self.config, p) for i, p in zip(instances, patches, strict=True)]
+        # OpenCV works outside Python's lock.
         return list(pool.map(lambda i, p: geometry.features(i, self.config, p), instances, patches))
 
 

@@ -20,7 +20,8 @@ from pusa import photos as photo_files
 from pusa import records, truth
 from pusa.embedding import evaluate
 from pusa.errors import UserError
-from pusa.gallery.geometry import GeometryConfig, in_photo, prepared
+from pusa.gallery.geometry import in_photo, prepared
+from pusa.keypoints import KeypointConfig
 from pusa.marks import describe
 from pusa.marks.network import MarkNetwork
 from pusa.records import Run
@@ -99,7 +100,7 @@ def marks_of(instance: dict[str, Any], upright: bool) -> tuple[np.ndarray, np.nd
     """The toned grey picture (H, W) uint8 of an instance, its key points as marks (n, 4) in px of the picture, and
     where they lie in the photo (n, 2), px."""
     crop = photo_files.decode_jpeg(instance["crop"])
-    picture, points = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, GeometryConfig(), upright)
+    picture, points = prepared(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), instance, KeypointConfig(), upright)
     marks = describe.of_keypoints(points)
     return picture, marks, in_photo(marks[:, :2], picture, instance["crop_box"])
 
