@@ -58,7 +58,8 @@ def build(
 ) -> None:
     """Put the encounters of a gallery together into individuals, and say what to look at to be surer."""
     from pipelines import review
-    from pusa.catalogue.count import count
+    from pusa.catalogue.count import by_flank, count
+    from pusa.catalogue.evidence import shown
     from pusa.gallery.store import Gallery
 
     opened = Gallery.open(gallery)
@@ -76,6 +77,13 @@ def build(
         f"{animals.once:.0f} of these are animals seen once: {animals.animals:.0f} animals in all (95 %: "
         f"{animals.low:.0f} to {animals.high:.0f})."
     )
+    flanks = shown(found.sides)
+    if flanks.any():
+        left, right = by_flank(asking.clusters.label, flanks)
+        echo(
+            f"By flank, each animal counted once: {left.animals:.0f} seen from the left ({left.low:.0f} to "
+            f"{left.high:.0f}), {right.animals:.0f} from the right ({right.low:.0f} to {right.high:.0f})."
+        )
     echo(f"{open_} questions are open." if open_ else "Nothing is left to ask.")
     echo(f"{out}/individuals.csv: who each encounter is. {out}/questions.csv: what to look at next.")
     if open_:

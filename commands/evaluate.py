@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,11 +201,15 @@ def catalogue(
                            most=questions, kept=pairs, watch=lambda items: track(items, "comparing"))  # fmt: skip
     n = len(known.keys)
     table = Table("method", "wrong answers", "questions", "of encounters", "clusters", "animals", "error")
-    table.add_column("adjusted Rand")
+    by_flank = not math.isnan(rows[0].mean("left_error"))
+    for name in (*(["left, right"] if by_flank else []), "adjusted Rand"):
+        table.add_column(name)
     for row in rows:
         mean = row.mean
         cells = [f"{mean('questions'):.1f}", f"{mean('questions') / n:.1%}", f"{mean('clusters'):.1f}"]
-        cells += [f"{mean('animals'):.1f}", f"{mean('count_error'):+.1%}", f"{mean('adjusted_rand'):.3f}"]
+        cells += [f"{mean('animals'):.1f}", f"{mean('count_error'):+.1%}"]
+        cells += [f"{mean('left_error'):+.1%}, {mean('right_error'):+.1%}"] if by_flank else []
+        cells += [f"{mean('adjusted_rand'):.3f}"]
         table.add_row(row.method, f"{row.error:.0%}", *cells)
     console = Console(width=150, highlight=False)
     console.print(f"{n} encounters of {len(set(known.names))} individuals")

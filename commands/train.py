@@ -1,4 +1,4 @@
-"""`pusa train`: the trainings of the three networks. What they write can be used at once: --config, `weights: FILE`."""
+"""`pusa train`: the trainings of the networks. What they write can be used at once: --config, `weights: FILE`."""
 
 from __future__ import annotations
 
@@ -213,6 +213,28 @@ def marks(
     flags = OWN.model_dump(exclude_unset=True) if named and not config else {}
     flags |= given | ({"start": start} if start else {})
     _train((MarkTraining, loop), config, out, workers, address, **flags, minutes=minutes, seed=seed)
+
+
+@app.command()
+def sides(
+    coco: Annotated[
+        list[str],
+        typer.Option(help="File of animals with a `side`, and folder of its photos, as FILE:FOLDER; may be repeated."),
+    ],
+    out: Out,
+    validation: Annotated[list[str], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
+    start: Start = None,
+    minutes: Minutes = None,
+    config: Settings = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+    address: Address = "local",
+) -> None:
+    """Train the network that tells which side of an animal a photo shows."""
+    from pusa.sides.train import SideTraining, loop
+
+    pairs = {name: [pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
+    _train((SideTraining, loop), config, out, workers, address, **pairs, start=start, minutes=minutes, seed=seed)
 
 
 @app.command()

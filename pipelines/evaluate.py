@@ -28,6 +28,7 @@ from pusa.pattern import evaluate as pattern_lines
 from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.segmentation import masks
+from pusa.sides.evaluate import of_run as side_figures
 
 MAX_PATCHES = 40_000  # of an archive that are compared with each other: 41 MB of embeddings
 
@@ -44,13 +45,14 @@ def evaluate_run(
     precision, recall, f1: of the instances, mask IoU .5, at the run's score threshold. rand_index and others: see
     `partitions.grouping_metrics`. With a gallery, of the encounters that are not enrolled in it: top_n, the share whose
     true individual, one of the gallery's, is among the first n (an encounter without a pattern is a miss); without one,
-    see `leave_one_out`. With `verification` also verified_top_n, by key points. Of an archive with truth/rings and
-    truth/surface also `patterns` and `patches`.
+    see `leave_one_out`. With `verification` also verified_top_n, by key points. Of sides that were told
+    `pusa.sides.evaluate.of_run`; of an archive with truth/rings and truth/surface also `patterns` and `patches`.
     """
     run.finished_manifest()
     figures: dict[str, float] = dict(detection(run, truth_file))
     animals = truth.true_animals(run, truth_file)
     identities = truth.identities(animals)
+    figures |= side_figures(run, animals)
     folder = Path(truth_file).parent
     if (folder / "rings").is_dir():
         figures |= patterns(run, animals, folder / "rings")

@@ -15,10 +15,10 @@ from pipelines.catalogue import Encounters
 from pusa import truth
 from pusa.catalogue import simulate
 from pusa.catalogue.calibration import Calibrations, frequency
-from pusa.catalogue.evidence import flanks
+from pusa.catalogue.evidence import flanks, shown
 from pusa.catalogue.pairs import ProposeConfig
 from pusa.catalogue.review import ReviewConfig
-from pusa.catalogue.simulate import Figures, Reviewer
+from pusa.catalogue.simulate import Figures, Reviewer, Seen
 from pusa.errors import UserError
 from pusa.gallery import journal
 from pusa.gallery.search import Watch
@@ -38,8 +38,8 @@ class Row:
         return float(np.mean([getattr(f, name) for f in self.draws]))
 
 
-def true_flanks(found: Encounters, file: str) -> np.ndarray:
-    """Which flank each encounter truly may show, (N, 2) bool, by the `side` of true animals in a COCO file."""
+def true_sides(found: Encounters, file: str) -> list[set[str]]:
+    """The sides that each encounter truly shows, by the `side` of true animals in a COCO file."""
     sides: list[set[str]] = [set() for _ in found.keys]
     place = found.place
     for uri in dict.fromkeys(run for run, _ in found.keys):
@@ -50,7 +50,7 @@ def true_flanks(found: Encounters, file: str) -> np.ndarray:
             if i is not None:  # of the animal that names the encounter; a stray one shows nothing of it
                 mine = [animals[m] for m in members if m in animals and animals[m].identity == found.names[i]]
                 sides[i] = {g.side for g in mine}
-    return flanks(sides)
+    return sides
 
 
 def evaluate(
@@ -73,7 +73,8 @@ def evaluate(
     known = catalogue.named(catalogue.encounters(gallery))
     if not known.keys:
         raise UserError(f"No encounter of {gallery.uri} has a name: enroll them with their true ones.")
-    shown = true_flanks(known, truth_file) if truth_file else None
+    sides = true_sides(known, truth_file) if truth_file else None
+    seen = Seen(shown(known.sides), shown(sides)) if sides else None
     pairs = catalogue.proposals(gallery, known, propose, kept, watch)
     calibration = calibrations.verified if propose.verification else calibrations.distances
     weights = calibration.weights(pairs.signs)
@@ -88,8 +89,8 @@ def evaluate(
     def row(method: str, error: float, labels: Callable[[Reviewer], list[int]]) -> Row:
         found = []
         for seed in range(draws if error else 1):
-            reviewer = Reviewer(individual, error, shown, seed)
-            found.append(simulate.figures(individual, labels(reviewer), reviewer.asked))
+            reviewer = Reviewer(individual, error, flanks(sides) if sides else None, seed)
+            found.append(simulate.figures(individual, labels(reviewer), reviewer.asked, seen))
         return Row(method, error, found)
 
     # Where pairs of one animal are so frequent, weights of this size and more mean that one is probable.

@@ -21,6 +21,7 @@ class Reuse:
 
     def __init__(self, source: str, again: list[str], threads: int | None = None) -> None:
         self.source = Run(source)
+        self.absent = dict.fromkeys(field.name for field in records.INSTANCE)  # in runs of older versions
         self.cleared = dict.fromkeys(name for stage in again for name in FILLS[stage])
 
     def __call__(self, photos: pa.Table) -> pa.Table:
@@ -29,7 +30,7 @@ class Reuse:
         place = {name: k for k, name in enumerate(rows["photo_id"].to_pylist())}
         rows = rows.take([place[name] for name in photos["photo_id"].to_pylist()])
         found = {name: rows[name].to_pylist() for name in ("digest", "status", "error")}
-        nested = [[i | self.cleared for i in row] for row in records.instances(rows)]
+        nested = [[self.absent | i | self.cleared for i in row] for row in records.instances(rows)]
         return records.with_instances(records.with_columns(photos.drop_columns([FILE]), **found), nested)
 
 

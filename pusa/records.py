@@ -31,7 +31,8 @@ SIDES = ("left", "right", "front", "back", "up", "down", "unknown")
 INSTANCE = pa.struct(
     {
         "instance_id": pa.string(),  # <photo_id>#<number>
-        "side": pa.string(),  # one of SIDES, from the input or a reviewer
+        "side": pa.string(),  # one of SIDES, from the input or as the network tells it
+        "side_probability": pa.float32(),  # of a side that the network told, 0 to 1; null where the input says it
         "box": pa.list_(pa.float32()),  # x0, y0, x1, y1; x1 and y1 are exclusive edges
         "score": pa.float32(),  # of the detector, 0 to 1; null where boxes came from the user
         "mask": pa.struct({"size": pa.list_(pa.int32()), "counts": pa.string()}),  # COCO RLE of the whole photo, [h, w]

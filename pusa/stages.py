@@ -19,21 +19,24 @@ from pusa.pattern.extract import PatternConfig, PatternExtractor
 from pusa.pattern.grey import GreyPatches
 from pusa.segmentation.detect import CropConfig, PhotoDetector
 from pusa.segmentation.segmenter import SegmentationConfig
+from pusa.sides.find import SideConfig, SideFinder
 
 Stage = tuple[type, dict[str, Any]]  # a class, and the arguments that it is made with
 
 # What each stage rests on besides the stages before it: parts of the settings, kinds of weights. In their order.
 RESTS_ON: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "detector": (("crops", "segmentation"), ("segmentation",)),
+    "sides": (("sides",), ("sides",)),
     "descriptor": (("descriptor",), ("descriptor", "whitening")),
     "keypoints": (("keypoints",), ("marks",)),
     "pattern": (("pattern",), ("pattern",)),
     "embedding": (("embedding",), ("embedding",)),
 }
-BEHIND = {"detector": tuple(RESTS_ON), "descriptor": ("descriptor",), "keypoints": ("keypoints",),
-          "pattern": ("pattern", "embedding"), "embedding": ("embedding",)}  # fmt: skip
-# The fields of an instance that a stage fills.
+BEHIND = {"detector": tuple(RESTS_ON), "sides": ("sides",), "descriptor": ("descriptor",),
+          "keypoints": ("keypoints",), "pattern": ("pattern", "embedding"), "embedding": ("embedding",)}  # fmt: skip
+# The fields of an instance that a stage fills; of `side` only what the input does not say, so SideFinder clears it.
 FILLS = {
+    "sides": (),
     "descriptor": ("descriptor",),
     "keypoints": ("keypoints", "marks", "picture"),
     "pattern": ("pattern", "pattern_fraction", "usable", "unusable_reason", "patch_boxes"),
@@ -69,6 +72,7 @@ class StagesConfig(Config):
 
     crops: CropConfig = CropConfig()
     segmentation: SegmentationConfig = SegmentationConfig()
+    sides: SideConfig = SideConfig()
     descriptor: DescriptorConfig = DescriptorConfig()
     keypoints: KeypointConfig = KeypointConfig()
     pattern: PatternConfig = PatternConfig()
@@ -83,6 +87,7 @@ class StagesConfig(Config):
     def describers(self) -> list[Stage]:
         """The stages that work on the crops of instances, in order."""
         return [
+            (SideFinder, {"config": self.sides}),
             (Describer, {"config": self.descriptor}),
             (KeypointFinder, {"config": self.keypoints}),
             (GreyPatches if self.pattern.grey_side else PatternExtractor, {"config": self.pattern}),
@@ -101,6 +106,8 @@ class StagesConfig(Config):
             names["pattern"] = self.pattern.weights
         if not given:
             names["segmentation"] = self.segmentation.weights
+        if self.sides.weights:
+            names["sides"] = self.sides.weights
         if self.descriptor.weights != "imagenet":
             names["descriptor"] = self.descriptor.weights
         if self.descriptor.whitening not in (None, "Lw"):

@@ -79,7 +79,7 @@ def digest_of_starter(path: Path) -> str:
 
 def load(name: str, kind: str) -> Weights:
     """Loads weights of one `kind` ("segmentation", "pattern", "embedding", "codebook", "whitening", "age",
-    "marks"), or a set of artificial "patches"; floating-point tensors come as float32.
+    "marks", "sides"), or a set of artificial "patches"; floating-point tensors come as float32.
 
     Raises UserError where the file is missing, damaged, of another kind, or (starter weights) differs from its hash.
     """

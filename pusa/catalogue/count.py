@@ -5,10 +5,14 @@ So encounters that resemble no other are not taken for as many animals. How many
 from how often the others were seen: their numbers of encounters are fitted by a Poisson distribution, of which 0 and
 1 are cut off, since ones are inflated (Godwin and Boehning 2017). Where some animals come far more rarely than others
 this finds too few.
+
+An animal whose left flank is in one cluster and whose right flank is in another is counted twice, and nothing tells
+how often that is so. Of one flank alone every animal is counted once.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,6 +46,14 @@ def count(sizes: Sequence[int], seed: int = 0) -> Count:
     low, high = np.quantile(drawn, [0.025, 0.975])
     again, once = _animals(s)
     return Count(int(again), int((s == 1).sum()), once, float(low), float(high))
+
+
+def by_flank(labels: Sequence[int], shown: np.ndarray) -> tuple[Count, Count]:
+    """How many animals the encounters show from the left, and from the right: from the cluster of each, and which
+    flank it shows, (N, 2) bool."""
+    sizes = (Counter(np.asarray(labels)[flank].tolist()) for flank in shown.T)
+    left, right = (count(list(each.values())) for each in sizes)
+    return left, right
 
 
 def _animals(sizes: np.ndarray) -> tuple[float, float]:

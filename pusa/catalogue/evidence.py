@@ -29,9 +29,14 @@ def pair(a: int, b: int) -> Pair:
 
 def flanks(sides: Iterable[Iterable[str]]) -> np.ndarray:
     """Which flank each encounter may show, (N, 2) bool, from the sides of its instances: both where it shows the
-    animal from another side, or nobody knows."""
-    rows = [set(s) for s in sides]
+    animal from another side, or nobody knows. One picture of which nobody knows it adds nothing to the others."""
+    rows = [set(s) - {"unknown"} for s in sides]
     return np.array([[not s or bool(s - {other}) for other in reversed(FLANKS)] for s in rows], bool).reshape(-1, 2)
+
+
+def shown(sides: Iterable[Iterable[str]]) -> np.ndarray:
+    """Which flank each encounter shows for all that is known, (N, 2) bool, from the sides of its instances."""
+    return np.array([[flank in s for flank in FLANKS] for s in map(set, sides)], bool).reshape(-1, 2)
 
 
 class Evidence:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from pusa import partitions
-from pusa.catalogue.count import count
+from pusa.catalogue.count import by_flank, count
 from pusa.catalogue.evidence import Pair
 from pusa.catalogue.pairs import Pairs
 from pusa.catalogue.review import Answer, Review
@@ -39,7 +39,9 @@ class Reviewer:
 @dataclass(frozen=True)
 class Figures:
     """Of one review: `questions`, the `encounters` that were in one, `clusters`, the `animals` that these make
-    (`count`), the relative error of their number, and the adjusted Rand index of the clusters against the truth."""
+    (`count`), the relative error of their number, and the adjusted Rand index of the clusters against the truth;
+    `left_error` and `right_error`: likewise, of the animals that are seen from one flank, NaN where sides are not
+    known."""
 
     questions: int
     encounters: int
@@ -47,15 +49,33 @@ class Figures:
     animals: float
     count_error: float
     adjusted_rand: float
+    left_error: float = math.nan
+    right_error: float = math.nan
 
 
-def figures(individual: Sequence[str], labels: Sequence[int], asked: Sequence[Pair]) -> Figures:
+@dataclass(frozen=True)
+class Seen:
+    """Which flank each encounter shows as far as a catalogue knows (N, 2) bool, and truly (N, 2) bool."""
+
+    known: np.ndarray
+    true: np.ndarray
+
+
+def figures(
+    individual: Sequence[str], labels: Sequence[int], asked: Sequence[Pair], seen: Seen | None = None
+) -> Figures:
     """What came of a review."""
     sizes = list(Counter(labels).values())
     animals = count(sizes).animals
     agreement = partitions.pairs(individual, labels).adjusted_rand_index
     shown = len({i for p in asked for i in p})
-    return Figures(len(asked), shown, len(sizes), animals, animals / len(set(individual)) - 1, agreement)
+    error = animals / len(set(individual)) - 1
+    flanks = (math.nan, math.nan)
+    if seen is not None and seen.known.any(axis=0).all():
+        true = [len({individual[i] for i in np.flatnonzero(flank).tolist()}) for flank in seen.true.T]
+        left, right = (c.animals / max(n, 1) - 1 for c, n in zip(by_flank(labels, seen.known), true, strict=True))
+        flanks = (left, right)
+    return Figures(len(asked), shown, len(sizes), animals, error, agreement, *flanks)
 
 
 def review(asking: Review, reviewer: Callable[[int, int], Answer], most: int | None = None) -> None:

@@ -61,7 +61,8 @@ class Encounter:
 
     @property
     def side(self) -> str | None:
-        return min(self.sides, key=lambda s: (-self.sides[s], s)) if self.sides else None
+        """What most pictures show; unknown where it is of none of them."""
+        return min(self.sides, key=lambda s: (s == "unknown", -self.sides[s], s)) if self.sides else None
 
     @property
     def thumbnail(self) -> bytes | None:

@@ -190,6 +190,33 @@ def test_a_simulated_review(tmp_path, run):
         evaluate(enrolled(tmp_path, run, names=False), CALIBRATIONS, NEAREST, ReviewConfig())
 
 
+def sided(run: Run, sides: dict[str, str]) -> None:
+    """Writes the sides of its instances, by encounter, into a run."""
+    photos = run.read("photos")
+    nested = records.instances(photos)
+    for instance in (i for row in nested for i in row):
+        instance["side"] = sides.get(instance["instance_id"].removeprefix("photo"), "unknown")
+    run.write("photos", records.with_instances(photos, nested), "0")
+
+
+def test_animals_by_flank(tmp_path, run):
+    """B shows its left flank once, then its right. From the left A is seen three times and B once, which tells of a
+    third of an animal seen once; from the right B is seen twice, and C once."""
+    sided(run, {"1#0": "left", "2#0": "left", "3#0": "left", "1#1": "left", "4#0": "right", "5#0": "right",
+                "6#0": "right", "7#0": "up"})  # fmt: skip
+    CALIBRATIONS.save(tmp_path / "pairs.json")
+    how = ("--out", str(tmp_path / "o"), "--no-verify", "--calibration", str(tmp_path / "pairs.json"))
+    told = invoke(app, "build", enrolled(tmp_path, run, names=False).uri, *how)
+    (line,) = [line for line in told.splitlines() if line.startswith("By flank")]
+    assert line.startswith("By flank, each animal counted once: 1 seen from the left (1 to 2)")
+    assert ", 2 from the right" in line
+
+
+def test_left_and_right_come_together_only_through_one_that_shows_both(gallery, run):
+    sided(run, {"1#0": "left", "2#0": "right", "3#0": "left", "1#1": "left", "4#0": "right"})
+    assert together(gallery) == {frozenset({"1#0", "3#0"}), B}  # of 5#0 nobody knows the side
+
+
 def invoke(app_, *arguments: str, **options) -> str:
     result = CliRunner().invoke(app_, list(arguments), **options)
     if result.exception and not isinstance(result.exception, SystemExit):

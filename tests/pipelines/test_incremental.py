@@ -172,7 +172,9 @@ def test_photos_take_the_sequence_that_the_index_says(tmp_path):
 
 def manifest(given=None, weights=(), **config):
     settings = load_config(ProcessConfig, overrides=config).model_dump(mode="json")
-    digests = {k: k for k in ("segmentation", "marks", "pattern", "embedding", "whitening", "codebook")} | dict(weights)
+    digests = {
+        k: k for k in ("segmentation", "sides", "marks", "pattern", "embedding", "whitening", "codebook")
+    } | dict(weights)
     return {"config": settings, "weights": digests, "instances": given}
 
 
@@ -187,6 +189,8 @@ def manifest(given=None, weights=(), **config):
         (manifest(weights={"embedding": "x"}), ["embedding"]),
         (manifest(weights={"whitening": "x"}), ["descriptor"]),
         (manifest(**{"descriptor.whitening": None}, weights={"whitening": None}), ["descriptor"]),
+        (manifest(weights={"sides": "x"}), ["sides"]),
+        (manifest(**{"sides.least": 0.5}), ["sides"]),
         (manifest(weights={"marks": "x"}), ["keypoints"]),
         (manifest(**{"keypoints.marks": "/elsewhere/the-same"}), []),
         (manifest(**{"keypoints.contrast": 0.01}), ["keypoints"]),
@@ -203,10 +207,11 @@ def test_what_rests_on_a_change(new, again):
     assert outdated(manifest(), new) == again
 
 
-def test_a_run_of_an_older_version_lacks_key_points():
+@pytest.mark.parametrize(("stage", "kind"), [("keypoints", "marks"), ("sides", "sides")])
+def test_a_run_of_an_older_version_lacks_stages(stage, kind):
     old = manifest()
-    del old["config"]["keypoints"], old["weights"]["marks"]
-    assert outdated(old, manifest()) == ["keypoints"]
+    del old["config"][stage], old["weights"][kind]
+    assert outdated(old, manifest()) == [stage]
 
 
 def test_settings_of_the_detector_do_not_matter_where_instances_were_given():

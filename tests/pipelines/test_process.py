@@ -39,6 +39,7 @@ from pusa.marks.network import MarkNetwork
 from pusa.pattern.extract import PatternExtractor
 from pusa.records import Run
 from pusa.segmentation.detect import PhotoDetector
+from pusa.sides.find import SideFinder
 from pusa.synthetic.archive import processes, synth
 from pusa.synthetic.settings import SynthConfig
 from pusa.truth import encounter_names
@@ -128,6 +129,7 @@ def test_the_same_rows_without_ray(finished, archive):
     photos = finished.read("index")
     for stage in (
         PhotoDetector(str(archive / "photos"), CONFIG.segmentation, CONFIG.crops, threads=1),
+        SideFinder(CONFIG.sides, threads=1),
         Describer(CONFIG.descriptor, threads=1),
         KeypointFinder(CONFIG.keypoints, threads=1),
         PatternExtractor(CONFIG.pattern, threads=1),
@@ -142,6 +144,8 @@ def test_the_same_rows_without_ray(finished, archive):
             assert a["mask"] == b["mask"]
             assert a["pattern"] == b["pattern"]
             assert a["picture"] == b["picture"]
+            assert a["side"] == b["side"]
+            assert a["side_probability"] == pytest.approx(b["side_probability"], abs=1e-4)
             for vector in ("descriptor", "keypoints", "embeddings"):
                 if b[vector] is not None:
                     np.testing.assert_allclose(a[vector], b[vector], atol=2e-3)

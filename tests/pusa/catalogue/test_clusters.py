@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pusa.catalogue.clusters import Clusters
-from pusa.catalogue.evidence import Evidence, flanks
+from pusa.catalogue.evidence import Evidence, flanks, shown
 
 
 def evidence(size, weights, apart=(), sides=None) -> Evidence:
@@ -69,8 +69,11 @@ def test_worked_by_hand(size, weights, apart, sides, expected):
 
 
 def test_sides_an_encounter_may_show():
-    rows = [["left"], ["right", "right"], ["left", "right"], ["unknown"], ["front", "left"], []]
-    assert flanks(rows).tolist() == [[True, False], [False, True]] + [[True, True]] * 4
+    rows = [["left"], ["right", "right"], ["left", "unknown"], ["left", "right"], ["unknown"], ["front", "left"], []]
+    assert flanks(rows).tolist() == [[True, False], [False, True], [True, False]] + [[True, True]] * 4
+    assert shown(rows).tolist() == [
+        [True, False], [False, True], [True, False], [True, True], [False, False], [True, False], [False, False],
+    ]  # fmt: skip
 
 
 def test_search_mends_what_agglomeration_joined_too_early():

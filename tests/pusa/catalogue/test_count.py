@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pusa.catalogue.count import count, seen_once
+from pusa.catalogue.count import by_flank, count, seen_once
 
 
 @pytest.mark.parametrize("rate", [0.5, 1.0, 2.0, 5.0])
@@ -41,3 +41,18 @@ def test_limits(sizes, again, once):
     found = count(sizes)
     assert (found.again, found.once) == (again, once)
     assert found.low <= found.animals <= found.high
+
+
+def test_by_flank_each_animal_is_counted_once():
+    """Two animals, one of which is in two clusters, a left and a right one, that no encounter joins."""
+    labels = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3]
+    left, right, both, none = [True, False], [False, True], [True, True], [False, False]
+    shown = np.array([left, left, none, right, right, right, both, left, right, none])
+    found = by_flank(labels, shown)
+    assert [c.again for c in found] == [2, 2]  # 0 and 2; 1 and 2
+    assert [c.alone for c in found] == [0, 0]  # 3 shows no flank
+    assert count([3, 3, 3, 1]).again == 3
+
+
+def test_by_flank_where_no_side_is_known():
+    assert [c.animals for c in by_flank([0, 0, 1], np.zeros((3, 2), bool))] == [0, 0]

@@ -1,0 +1,1 @@
+"""Which side of an animal a picture shows: its left flank, its right, or neither."""
