@@ -77,7 +77,7 @@ def build(
         f"{animals.once:.0f} of these are animals seen once: {animals.animals:.0f} animals in all (95 %: "
         f"{animals.low:.0f} to {animals.high:.0f})."
     )
-    flanks = shown(found.sides)
+    flanks = shown(found.seen)
     if flanks.any():
         left, right = by_flank(asking.clusters.label, flanks)
         echo(

@@ -26,17 +26,21 @@ from pusa.records import Run
 MACHINE = "pusa catalogue"  # who decides names that nobody looked at; the next catalogue is free to change them
 ROWS = 256  # encounters read at once: 32 MB of vectors
 
+_Side = tuple[str, bool]  # one of SIDES, and whether the network told it
+
 
 @dataclass(frozen=True)
 class Encounters:
     """The N encounters of a gallery that may be in a catalogue, in the order of their keys. `names` that people gave;
-    `photos` and `sides` of their instances; `known`: what follows from the journal."""
+    `photos` of their instances, `sides` as the input says them, and `seen`: these and those that the network told;
+    `known`: what follows from the journal."""
 
     keys: list[Key]
     sequences: list[str]
     names: list[str | None]
     photos: list[set[str]]
     sides: list[set[str]]
+    seen: list[set[str]]
     known: Catalogue
 
     @property
@@ -55,7 +59,8 @@ class Encounters:
 def encounters(gallery: Gallery) -> Encounters:
     """The encounters of a gallery, less those of which people said that they show no animal, or that nobody can say.
 
-    Photos and sides come from the run where it still exists, else from the crops that the gallery keeps.
+    Photos and sides come from the run where it still exists, else from the crops that the gallery keeps; it does not
+    know who said a side.
     """
     decisions = gallery.decisions()
     known = gallery.catalogue()
@@ -64,21 +69,21 @@ def encounters(gallery: Gallery) -> Encounters:
     rows = [r for r in rows if known.verdicts.get((r["run"], r["encounter_id"])) not in ("not_animal", "unknown")]
     rows.sort(key=lambda r: (r["run"], r["encounter_id"]))
     keys = [(r["run"], r["encounter_id"]) for r in rows]
-    instances: dict[Key, dict[str, str]] = {}
+    instances: dict[Key, dict[str, _Side]] = {}
     for run in dict.fromkeys(run for run, _ in keys):
         instances |= _instances(Run(run)) if Run(run).exists() else {}
     lost = sorted(set(keys) - instances.keys())
     sides = {key: r["side"] or "unknown" for key, r in zip(keys, rows, strict=True)}
     for key, crops in zip(lost, gallery.crops(lost), strict=True):
-        instances[key] = {crop["instance_id"]: sides[key] for crop in crops}
+        instances[key] = {crop["instance_id"]: (sides[key], True) for crop in crops}
     mine = [
         {i: side for i, side in instances.get(key, {}).items() if i not in known.crops.get(key, ())} for key in keys
     ]
     photos = [{i.rsplit("#", 1)[0] for i in each} for each in mine]
+    said = [{"unknown" if told else side for side, told in each.values()} for each in mine]
+    seen = [{side for side, _ in each.values()} for each in mine]
     sequences = [f"{r['run']}\0{r['sequence_id'] or r['encounter_id']}" for r in rows]
-    return Encounters(
-        keys, sequences, [people.get(k) for k in keys], photos, [set(each.values()) for each in mine], known
-    )
+    return Encounters(keys, sequences, [people.get(k) for k in keys], photos, said, seen, known)
 
 
 def named(found: Encounters) -> Encounters:
@@ -86,7 +91,8 @@ def named(found: Encounters) -> Encounters:
     chosen = [i for i, name in enumerate(found.names) if name is not None]
     return Encounters(
         [found.keys[i] for i in chosen], [found.sequences[i] for i in chosen], [found.names[i] for i in chosen],
-        [found.photos[i] for i in chosen], [found.sides[i] for i in chosen], found.known,
+        [found.photos[i] for i in chosen], [found.sides[i] for i in chosen], [found.seen[i] for i in chosen],
+        found.known,
     )  # fmt: skip
 
 
@@ -99,15 +105,17 @@ def _named_by_people(decisions: Sequence[Decision], known: Catalogue) -> dict[Ke
     return {key: name for key, name in known.names.items() if last.get(key) != MACHINE}
 
 
-def _instances(run: Run) -> dict[Key, dict[str, str]]:
+def _instances(run: Run) -> dict[Key, dict[str, _Side]]:
     """Side by instance_id of each encounter of a run."""
     found = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
     owner = {i: (run.key, e) for e, ids in zip(*found.values(), strict=True) for i in ids}
-    result: dict[Key, dict[str, str]] = {(run.key, e): {} for e in found["encounter_id"]}
-    for batch in run.batches("photos", ["instances.list.element.instance_id", "instances.list.element.side"]):
+    result: dict[Key, dict[str, _Side]] = {(run.key, e): {} for e in found["encounter_id"]}
+    columns = [f"instances.list.element.{name}" for name in ("instance_id", "side", "side_probability")]
+    for batch in run.batches("photos", columns):
         for instance in (i for nested in records.instances(batch) for i in nested):
             if (key := owner.get(instance["instance_id"])) is not None:
-                result[key][instance["instance_id"]] = instance["side"]
+                told = instance.get("side_probability") is not None  # not in runs of older versions
+                result[key][instance["instance_id"]] = instance["side"], told
     return result
 
 

@@ -74,7 +74,7 @@ def evaluate(
     if not known.keys:
         raise UserError(f"No encounter of {gallery.uri} has a name: enroll them with their true ones.")
     sides = true_sides(known, truth_file) if truth_file else None
-    seen = Seen(shown(known.sides), shown(sides)) if sides else None
+    seen = Seen(shown(known.seen), shown(sides)) if sides else None
     pairs = catalogue.proposals(gallery, known, propose, kept, watch)
     calibration = calibrations.verified if propose.verification else calibrations.distances
     weights = calibration.weights(pairs.signs)

@@ -190,20 +190,22 @@ def test_a_simulated_review(tmp_path, run):
         evaluate(enrolled(tmp_path, run, names=False), CALIBRATIONS, NEAREST, ReviewConfig())
 
 
-def sided(run: Run, sides: dict[str, str]) -> None:
-    """Writes the sides of its instances, by encounter, into a run."""
+def sided(run: Run, sides: dict[str, str], told: float | None = None) -> None:
+    """Writes the sides of its instances, by encounter, into a run; `told`: with this probability, by the network."""
     photos = run.read("photos")
     nested = records.instances(photos)
     for instance in (i for row in nested for i in row):
         instance["side"] = sides.get(instance["instance_id"].removeprefix("photo"), "unknown")
+        instance["side_probability"] = told
     run.write("photos", records.with_instances(photos, nested), "0")
 
 
-def test_animals_by_flank(tmp_path, run):
+@pytest.mark.parametrize("told", [None, 0.9])
+def test_animals_by_flank(tmp_path, run, told):
     """B shows its left flank once, then its right. From the left A is seen three times and B once, which tells of a
     third of an animal seen once; from the right B is seen twice, and C once."""
     sided(run, {"1#0": "left", "2#0": "left", "3#0": "left", "1#1": "left", "4#0": "right", "5#0": "right",
-                "6#0": "right", "7#0": "up"})  # fmt: skip
+                "6#0": "right", "7#0": "up"}, told)  # fmt: skip
     CALIBRATIONS.save(tmp_path / "pairs.json")
     how = ("--out", str(tmp_path / "o"), "--no-verify", "--calibration", str(tmp_path / "pairs.json"))
     told = invoke(app, "build", enrolled(tmp_path, run, names=False).uri, *how)
@@ -215,6 +217,14 @@ def test_animals_by_flank(tmp_path, run):
 def test_left_and_right_come_together_only_through_one_that_shows_both(gallery, run):
     sided(run, {"1#0": "left", "2#0": "right", "3#0": "left", "1#1": "left", "4#0": "right"})
     assert together(gallery) == {frozenset({"1#0", "3#0"}), B}  # of 5#0 nobody knows the side
+
+
+def test_what_the_network_told_keeps_nothing_apart(gallery, run):
+    sided(run, {"1#0": "left", "2#0": "right", "3#0": "left", "1#1": "left", "4#0": "right"}, told=0.9)
+    assert together(gallery) == {A, B}
+    found = catalogue.encounters(gallery)
+    assert found.sides[found.place[run.key, "2#0"]] == {"unknown"}
+    assert found.seen[found.place[run.key, "2#0"]] == {"right"}
 
 
 def invoke(app_, *arguments: str, **options) -> str:
