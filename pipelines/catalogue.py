@@ -22,11 +22,12 @@ from pusa.gallery.journal import Catalogue, Decision, Key
 from pusa.gallery.search import Watch
 from pusa.gallery.store import Gallery
 from pusa.records import Run
+from pusa.sides.agree import agreed
 
 MACHINE = "pusa catalogue"  # who decides names that nobody looked at; the next catalogue is free to change them
 ROWS = 256  # encounters read at once: 32 MB of vectors
 
-_Side = tuple[str, bool]  # one of SIDES, and whether the network told it
+Side = tuple[str, float | None]  # one of SIDES, and how sure the network was that told it
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,19 @@ def encounters(gallery: Gallery) -> Encounters:
     rows = [r for r in rows if known.verdicts.get((r["run"], r["encounter_id"])) not in ("not_animal", "unknown")]
     rows.sort(key=lambda r: (r["run"], r["encounter_id"]))
     keys = [(r["run"], r["encounter_id"]) for r in rows]
-    instances: dict[Key, dict[str, _Side]] = {}
+    instances: dict[Key, dict[str, Side]] = {}
     for run in dict.fromkeys(run for run, _ in keys):
         instances |= _instances(Run(run)) if Run(run).exists() else {}
     lost = sorted(set(keys) - instances.keys())
     sides = {key: r["side"] or "unknown" for key, r in zip(keys, rows, strict=True)}
     for key, crops in zip(lost, gallery.crops(lost), strict=True):
-        instances[key] = {crop["instance_id"]: (sides[key], True) for crop in crops}
+        instances[key] = {crop["instance_id"]: (sides[key], 1.0) for crop in crops}
     mine = [
         {i: side for i, side in instances.get(key, {}).items() if i not in known.crops.get(key, ())} for key in keys
     ]
     photos = [{i.rsplit("#", 1)[0] for i in each} for each in mine]
-    said = [{"unknown" if told else side for side, told in each.values()} for each in mine]
-    seen = [{side for side, _ in each.values()} for each in mine]
+    said = [{side if told is None else "unknown" for side, told in each.values()} for each in mine]
+    seen = [set(agreed(list(each.values()))) for each in mine]
     sequences = [f"{r['run']}\0{r['sequence_id'] or r['encounter_id']}" for r in rows]
     return Encounters(keys, sequences, [people.get(k) for k in keys], photos, said, seen, known)
 
@@ -105,17 +106,17 @@ def _named_by_people(decisions: Sequence[Decision], known: Catalogue) -> dict[Ke
     return {key: name for key, name in known.names.items() if last.get(key) != MACHINE}
 
 
-def _instances(run: Run) -> dict[Key, dict[str, _Side]]:
+def _instances(run: Run) -> dict[Key, dict[str, Side]]:
     """Side by instance_id of each encounter of a run."""
     found = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
     owner = {i: (run.key, e) for e, ids in zip(*found.values(), strict=True) for i in ids}
-    result: dict[Key, dict[str, _Side]] = {(run.key, e): {} for e in found["encounter_id"]}
+    result: dict[Key, dict[str, Side]] = {(run.key, e): {} for e in found["encounter_id"]}
     columns = [f"instances.list.element.{name}" for name in ("instance_id", "side", "side_probability")]
     for batch in run.batches("photos", columns):
         for instance in (i for nested in records.instances(batch) for i in nested):
             if (key := owner.get(instance["instance_id"])) is not None:
-                told = instance.get("side_probability") is not None  # not in runs of older versions
-                result[key][instance["instance_id"]] = instance["side"], told
+                # Runs of older versions have no probabilities: their sides are the input's.
+                result[key][instance["instance_id"]] = instance["side"], instance.get("side_probability")
     return result
 
 

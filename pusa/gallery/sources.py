@@ -11,6 +11,7 @@ Exports and reports need who was where and when, long after a run has been delet
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +22,7 @@ from pusa.gallery.journal import Key
 from pusa.gallery.lance import compact, conditions, connect, quoted, retried, tables_of
 from pusa.gallery.store import Gallery
 from pusa.records import DEPLOYMENTS, INSTANCE, PHOTOS, Run
+from pusa.sides.agree import agreed
 
 _PHOTO = ("photo_id", "path", "sequence_id", "deployment_id", "taken_at", "camera", "latitude", "longitude", "width",
           "height")  # fmt: skip
@@ -64,20 +66,21 @@ def of_run(run: Run, encounter_ids: Collection[str]) -> dict[str, pa.Table]:
     wanted = set(encounter_ids)
     encounters = run.read("encounters", ["encounter_id", "instance_ids"]).to_pydict()
     owner = {i: e for e, ids in zip(*encounters.values(), strict=True) if e in wanted for i in ids}
-    rows: list[dict[str, Any]] = []
+    rows: dict[str, list[dict[str, Any]]] = {}  # by encounter
     days: dict[str | None, set[Any]] = {}
-    columns = [*_PHOTO, *(f"instances.list.element.{name}" for name in _INSTANCE)]
+    columns = [*_PHOTO, *(f"instances.list.element.{name}" for name in (*_INSTANCE, "side_probability"))]
     for batch in run.batches("photos", columns, rows=1024):
         photos = batch.drop_columns(["instances"]).to_pylist()
         for photo, nested in zip(photos, records.instances(batch), strict=True):
             taken = days.setdefault(photo["deployment_id"], set())
             if photo["taken_at"]:
                 taken.add(photo["taken_at"].date())
-            rows += [
-                {"run": run.key, "encounter_id": owner[i["instance_id"]]} | photo | i
-                for i in nested
-                if i["instance_id"] in owner
-            ]
+            for i in nested:
+                if (owned := owner.get(i["instance_id"])) is not None:
+                    rows.setdefault(owned, []).append({"run": run.key, "encounter_id": owned} | photo | i)
+    for members in rows.values():
+        for row, side in zip(members, agreed([(m["side"], m.get("side_probability")) for m in members]), strict=True):
+            row["side"] = side
     known = {d["deployment_id"]: d for d in run.read("deployments").to_pylist()}
     effort = [
         {"run": run.key, **known.get(name, {}), "deployment_id": name, "days": sorted(days.get(name, ()))}
@@ -88,7 +91,7 @@ def of_run(run: Run, encounter_ids: Collection[str]) -> dict[str, pa.Table]:
     if "://" in archive or not storage.exists(filesystem, where):  # relative to where `pusa process` was called
         where = archive
     return {
-        "instances": pa.Table.from_pylist(rows, schema=INSTANCES),
+        "instances": pa.Table.from_pylist(list(chain.from_iterable(rows.values())), schema=INSTANCES),
         "effort": pa.Table.from_pylist(effort, schema=EFFORT),
         "runs": pa.table({"run": [run.key], "archive": [where]}, schema=RUNS),
     }

@@ -9,9 +9,8 @@ import numpy as np
 from pusa import records
 from pusa.exchange import Given
 from pusa.records import Run
+from pusa.sides.agree import FLANKS, agreed
 from pusa.sides.network import KINDS
-
-FLANKS = ("left", "right")
 
 
 def agreement(told: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
@@ -35,27 +34,27 @@ def of_run(run: Run, animals: Mapping[str, Given]) -> dict[str, float]:
 
     side_told: share of which a side is told, and not "unknown". flank_right: share of the flanks told that are the true
     one. flank_found, flank_swapped: share of the true flanks told as such, and taken for the other one; of encounters
-    that truly show one flank alone, group_flank_found and group_flank_swapped: all that is told of them is this flank,
-    or the other one is among it.
+    that truly show one flank alone, group_flank_found and group_flank_swapped: this flank is what their pictures
+    agree on (`agreed`), or the other one is among it.
     """
-    told: dict[str, str] = {}
+    told: dict[str, tuple[str, float]] = {}
     columns = [f"instances.list.element.{name}" for name in ("instance_id", "side", "side_probability")]
     for batch in run.batches("photos", columns):
         for instance in (i for row in records.instances(batch) for i in row):
             known = animals.get(instance["instance_id"])
             if known is not None and known.side != "unknown" and instance.get("side_probability") is not None:
-                told[instance["instance_id"]] = instance["side"]
+                told[instance["instance_id"]] = instance["side"], instance["side_probability"]
     if not told:
         return {}
     ids = list(told)
-    found, true = np.array([told[i] for i in ids]), np.array([animals[i].side for i in ids])
+    found, true = np.array([told[i][0] for i in ids]), np.array([animals[i].side for i in ids])
     says, is_flank = np.isin(found, FLANKS), np.isin(true, FLANKS)
     groups = []
     for members in run.read("encounters", ["instance_ids"])["instance_ids"].to_pylist():
         mine = [i for i in members if i in told]
         truly = {animals[i].side for i in mine}
         if len(truly) == 1 and truly <= set(FLANKS):
-            groups.append((truly, {told[i] for i in mine} & set(FLANKS)))
+            groups.append((truly, set(agreed([told[i] for i in mine])) & set(FLANKS)))
     return {
         "side_told": share(found != "unknown"),
         "flank_right": share((found == true)[says]),

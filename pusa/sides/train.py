@@ -78,8 +78,8 @@ def read(file: Path, folder: Path) -> list[Example]:
 
 def augment(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, int]:
     """A random view of an example, as `picture` makes it: turned a little, sheared, in other light, with a mask that
-    is too wide or too narrow, behind a stone or grass, from farther away; sometimes the outline alone, which is what
-    differs least between one kind of animal, or photo, and another."""
+    is too coarse, too wide or too narrow, behind a stone or grass, from farther away; sometimes the outline alone,
+    which is what differs least between one kind of animal, or photo, and another."""
     grey, inside, kind = example
     h, w = grey.shape
     angle, reach = rng.normal(0, 8), 1.3 * max(h, w)
@@ -89,6 +89,10 @@ def augment(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, int
     side = round(reach)
     there = np.column_stack((linear, np.array([side / 2, side / 2]) - linear @ [w / 2, h / 2]))
     mask = cv2.warpAffine(inside.astype(np.uint8), there, (side, side), flags=cv2.INTER_NEAREST)
+    if rng.random() < 0.5:  # as a detector finds it: without flippers and whatever else is thin
+        thickness = 2 * float(cv2.distanceTransform(mask, cv2.DIST_L2, 3).max())
+        brush = (max(1, round(thickness * rng.uniform(0.1, 0.6))),) * 2
+        mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, brush))
     if rng.random() < 0.5:
         change = cv2.erode if rng.random() < 0.5 else cv2.dilate
         mask = change(mask, np.ones((int(rng.integers(2, 7)),) * 2, np.uint8))
