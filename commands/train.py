@@ -217,12 +217,15 @@ def marks(
 
 @app.command()
 def sides(
+    out: Out,
     coco: Annotated[
         list[str],
         typer.Option(help="File of animals with a `side`, and folder of its photos, as FILE:FOLDER; may be repeated."),
-    ],
-    out: Out,
-    validation: Annotated[list[str], typer.Option(help="Likewise, held out; measured after each epoch.")] = [],  # noqa: B006
+    ] = [],  # noqa: B006
+    found: Annotated[
+        list[str], typer.Option(help="Run and such a file, as RUN:FILE: animals as the run found them. Better.")
+    ] = [],  # noqa: B006
+    validation: Annotated[list[str], typer.Option(help="RUN:FILE held out; measured after each epoch.")] = [],  # noqa: B006
     start: Start = None,
     minutes: Minutes = None,
     config: Settings = None,
@@ -233,8 +236,12 @@ def sides(
     """Train the network that tells which side of an animal a photo shows."""
     from pusa.sides.train import SideTraining, loop
 
-    pairs = {name: [pair(text) for text in texts] for name, texts in (("coco", coco), ("validation", validation))}
-    _train((SideTraining, loop), config, out, workers, address, **pairs, start=start, minutes=minutes, seed=seed)
+    runs = "RUN:FILE, a run and a file of animals with their sides"
+    given = {"coco": [pair(text) for text in coco]}
+    given |= {
+        name: [pair(text, runs) for text in texts] for name, texts in (("found", found), ("validation", validation))
+    }
+    _train((SideTraining, loop), config, out, workers, address, **given, start=start, minutes=minutes, seed=seed)
 
 
 @app.command()

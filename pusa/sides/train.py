@@ -14,13 +14,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from pusa import exchange, weights
+from pusa import exchange, records, truth, weights
 from pusa import photos as photo_files
 from pusa.errors import PhotoError, UserError
 from pusa.pattern.data import photometric
 from pusa.photos import normal_path
+from pusa.records import Run
 from pusa.segmentation.detect import crop_box_of
-from pusa.segmentation.masks import crop_mask
+from pusa.segmentation.masks import Rle, crop_mask
 from pusa.sides.evaluate import agreement
 from pusa.sides.network import KINDS, SideNetwork, picture
 from pusa.steps import Report, StepConfig, Task, run
@@ -32,7 +33,8 @@ class SideTraining(StepConfig):
     """Settings of a training run."""
 
     coco: tuple[tuple[Path, Path], ...] = ()  # instances with a `side` (any format of `exchange`), and their photos
-    validation: tuple[tuple[Path, Path], ...] = ()  # likewise, held out
+    found: tuple[tuple[Path, Path], ...] = ()  # runs, and such instances: animals as the run found them
+    validation: tuple[tuple[Path, Path], ...] = ()  # as `found`, held out
     out: Path = Path("sides.safetensors")
     width: int = Field(default=16, gt=0)  # channels of the first convolution
     steps: int = Field(default=1500, gt=0)
@@ -48,10 +50,9 @@ Example = tuple[np.ndarray, np.ndarray, int]  # grey (h, w) uint8, mask (h, w) b
 def read(file: Path, folder: Path) -> list[Example]:
     """The animals of a file whose side it says, longer side at most KEPT. Raises UserError where there are none, or a
     photo cannot be read."""
-    found: list[Example] = []
-    known = exchange.read_instances(str(file), archive=str(folder))
+    examples: list[Example] = []
     paths = {normal_path(str(path.relative_to(folder))): path for path in folder.rglob("*") if path.is_file()}
-    for name, given in known.items():
+    for name, given in exchange.read_instances(str(file), archive=str(folder)).items():
         animals = [g for g in given if g.side in KINDS]
         if not animals:
             continue
@@ -66,14 +67,37 @@ def read(file: Path, folder: Path) -> list[Example]:
         for animal in (g.with_mask(height, width) for g in animals):
             box = crop_box_of(animal.box_in(width, height), width, height)
             x0, y0, x1, y1 = (int(v) for v in box)
-            factor = min(1.0, KEPT / max(x1 - x0, y1 - y0))
-            size = (max(1, round((x1 - x0) * factor)), max(1, round((y1 - y0) * factor)))
-            crop = cv2.resize(grey[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
-            inside = np.ones(size[::-1], bool) if animal.mask is None else crop_mask(animal.mask, box, size)
-            found.append((crop, inside, KINDS.index(animal.side)))
-    if not found:
+            examples.append(_example(grey[y0:y1, x0:x1], box, animal.mask, animal.side))
+    return _some(examples, file)
+
+
+def read_found(run: Path, file: Path) -> list[Example]:
+    """Likewise the animals of a run whose side a file says, with the masks that the run has of them: a detector's lack
+    flippers and noses, by which a person tells left from right."""
+    opened, examples = Run(str(run)), []
+    known = exchange.read_instances(str(file), archive=opened.manifest().get("archive"))
+    columns = [f"instances.list.element.{name}" for name in ("instance_id", "mask", "crop_box", "crop")]
+    for batch in opened.batches("photos", ["path", *columns]):
+        animals = truth.matches(batch, known)
+        for instance in (i for row in records.instances(batch) for i in row if i["crop"] is not None):
+            animal = animals.get(instance["instance_id"])
+            if animal is not None and animal.side in KINDS:
+                grey = cv2.cvtColor(photo_files.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
+                examples.append(_example(grey, instance["crop_box"], instance["mask"], animal.side))
+    return _some(examples, file)
+
+
+def _example(grey: np.ndarray, box: Sequence[int], mask: Rle | None, side: str) -> Example:
+    factor = min(1.0, KEPT / max(grey.shape))
+    size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
+    inside = np.ones(size[::-1], bool) if mask is None else crop_mask(mask, box, size)
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA), inside, KINDS.index(side)
+
+
+def _some(examples: list[Example], file: Path) -> list[Example]:
+    if not examples:
         raise UserError(f"{file}: expected animals with a `side` ({', '.join(KINDS)}), found none.")
-    return found
+    return examples
 
 
 def augment(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, int]:
@@ -152,9 +176,13 @@ class SideTask(Task[SideTraining]):
         if config.start is not None:
             weights.load_into(self.network, stored)
         self.examples = [e for file, folder in config.coco for e in read(file, folder)]
+        self.examples += [e for run, file in config.found for e in read_found(run, file)]
         if not self.examples:
-            raise UserError("There is nothing to learn from: give a file of instances with a `side`, and its photos.")
-        self.held_out = [e for file, folder in config.validation for e in read(file, folder)]
+            raise UserError(
+                "There is nothing to learn from: give a file of instances with a `side` and its photos as `coco`, or "
+                "a run and such a file as `found`."
+            )
+        self.held_out = [e for run, file in config.validation for e in read_found(run, file)]
         self.modules = nn.ModuleDict({"network": self.network})
         self.optimizer = torch.optim.AdamW(self.modules.parameters(), weight_decay=config.weight_decay)
 

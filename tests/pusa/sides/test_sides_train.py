@@ -4,11 +4,15 @@ import json
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pusa import photos as photo_files
-from pusa import weights
+from pusa import records, weights
 from pusa.errors import UserError
+from pusa.records import PHOTOS, Run
+from pusa.segmentation.detect import PhotoDetector
+from pusa.segmentation.segmenter import SegmentationConfig
 from pusa.sides import train
 from pusa.sides.evaluate import agreement
 from pusa.sides.find import SideConfig, SideFinder
@@ -41,9 +45,25 @@ def arrows(tmp_path_factory):
     return folder
 
 
-def test_it_learns_which_way_arrows_point(arrows, tmp_path):
+@pytest.fixture(scope="module")
+def run(arrows, tmp_path_factory):
+    """A run that has found them."""
+    folder = tmp_path_factory.mktemp("run")
+    made = Run(str(folder))
+    finder = PhotoDetector(str(arrows), SegmentationConfig(), given=str(arrows / "arrows.json"))
+    rows = [{"photo_id": f"{k}", "path": f"{k}.jpg", "status": "new", "instances": []} for k in range(40)]
+    photos = finder(pa.Table.from_pylist(rows, schema=PHOTOS))
+    nested = records.instances(photos)
+    for instance in (i for row in nested for i in row):
+        instance["side"] = "unknown"
+    made.write("photos", records.with_instances(photos, nested), "0")
+    made.write_manifest({"state": "finished", "archive": str(arrows)})
+    return folder
+
+
+def test_it_learns_which_way_arrows_point(arrows, run, tmp_path):
     pair = (arrows / "arrows.json", arrows)
-    config = train.SideTraining(coco=(pair,), validation=(pair,), out=tmp_path / "s.safetensors", width=4, steps=40,
+    config = train.SideTraining(coco=(pair,), validation=((run, pair[0]),), out=tmp_path / "s.safetensors", width=4, steps=40,
                                 epoch_steps=20, batch=16, workers=0, log_every=0)  # fmt: skip
     reported = []
     train.loop(config, lambda metrics, checkpoint: reported.append(metrics))
@@ -65,6 +85,15 @@ def test_examples_are_cut_out_with_their_masks(arrows):
         assert max(grey.shape) <= train.KEPT
         assert KINDS[kind] in ("left", "right")
         assert grey[inside].mean() > grey[~inside].mean()  # arrows are lighter than what is around them
+
+
+def test_animals_as_a_run_found_them(arrows, run):
+    """The same as those of the file, whose masks they have."""
+    theirs, mine = train.read(arrows / "arrows.json", arrows), train.read_found(run, arrows / "arrows.json")
+    assert [kind for *_, kind in mine] == [kind for *_, kind in theirs]
+    for (grey, inside, _), (other, mask, _) in zip(mine, theirs, strict=True):
+        assert (inside == mask).all()
+        assert np.abs(grey.astype(int) - other).mean() < 6  # stored as JPEG
 
 
 def test_views_are_of_the_same_side_and_follow_from_their_number(arrows):
