@@ -22,7 +22,7 @@ class SideConfig(Config):
     """Settings of the sides."""
 
     weights: str | None = "starter/sides"  # null: sides are those of the input, else unknown
-    least: float = Field(default=0.7, ge=0, le=1)  # probability of a side that is told; below it is unknown
+    least: float = Field(default=0.8, ge=0, le=1)  # probability of a side that is told; below it is unknown
     device: str = "auto"
 
 

@@ -1,4 +1,4 @@
-"""`pusa train embedding`: which settings follow from the options."""
+"""`pusa train embedding` and `sides`: which settings follow from the options."""
 
 import pytest
 from typer.testing import CliRunner
@@ -24,3 +24,14 @@ def test_settings_of_the_patch_network(options, expected, absent, monkeypatch):
     assert {key: seen[key] for key in expected} == expected
     assert not absent & seen.keys()
     assert [(run.name, file.name) for run, file in seen["named"]] == [("run", "names.csv")] * ("--named" in options)
+
+
+def test_sides_are_learnt_from_files_and_runs(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(train, "_train", lambda *args, **flags: seen.update(flags))
+    options = ["--coco", "a.json:photos", "--found", "run:a.json", "--found", "other:b.json", "--out", "w.safetensors"]
+    result = CliRunner().invoke(train.app, ["sides", *options])
+    assert result.exit_code == 0, result.output
+    names = {key: [(a.name, b.name) for a, b in seen[key]] for key in ("coco", "found", "validation")}
+    expected = {"coco": [("a.json", "photos")], "found": [("run", "a.json"), ("other", "b.json")], "validation": []}
+    assert names == expected

@@ -69,7 +69,7 @@ def test_below_the_least_probability_it_is_unknown():
     instances = [animal(0, 200, 20), animal(1, 20, 200), animal(2, 110, 100)]
     found = told(*instances, network=Bright())
     assert [i["side"] for i in found] == ["left", "right", "unknown"]
-    assert 1 / len(KINDS) < found[2]["side_probability"] < 0.7  # kept: how sure it was
+    assert 1 / len(KINDS) < found[2]["side_probability"] < 0.8  # kept: how sure it was
     assert [i["side"] for i in told(*instances, network=Bright(), least=0.0)] == ["left", "right", "left"]
 
 

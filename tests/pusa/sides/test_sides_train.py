@@ -63,8 +63,8 @@ def run(arrows, tmp_path_factory):
 
 def test_it_learns_which_way_arrows_point(arrows, run, tmp_path):
     pair = (arrows / "arrows.json", arrows)
-    config = train.SideTraining(coco=(pair,), validation=((run, pair[0]),), out=tmp_path / "s.safetensors", width=4, steps=40,
-                                epoch_steps=20, batch=16, workers=0, log_every=0)  # fmt: skip
+    config = train.SideTraining(coco=(pair,), validation=((run, pair[0]),), out=tmp_path / "s.safetensors", width=4,
+                                steps=40, epoch_steps=20, batch=16, workers=0, log_every=0)  # fmt: skip
     reported = []
     train.loop(config, lambda metrics, checkpoint: reported.append(metrics))
     assert reported[-1]["flank"] > 0.95
