@@ -45,7 +45,7 @@ from pusa.synthetic.settings import SynthConfig
 from pusa.truth import encounter_names
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = load_config(ProcessConfig, overrides={"photos_per_block": 2})
+CONFIG = load_config(ProcessConfig, overrides={"photos_per_block": 2, "sides.weights": "starter/sides"})
 
 
 @pytest.fixture(scope="module")
