@@ -61,7 +61,7 @@ def encounters(gallery: Gallery) -> Encounters:
     """The encounters of a gallery, less those of which people said that they show no animal, or that nobody can say.
 
     Photos and sides come from the run where it still exists, else from the crops that the gallery keeps; it does not
-    know who said a side.
+    know who said a side, so it counts as the input's.
     """
     decisions = gallery.decisions()
     known = gallery.catalogue()
@@ -76,7 +76,7 @@ def encounters(gallery: Gallery) -> Encounters:
     lost = sorted(set(keys) - instances.keys())
     sides = {key: r["side"] or "unknown" for key, r in zip(keys, rows, strict=True)}
     for key, crops in zip(lost, gallery.crops(lost), strict=True):
-        instances[key] = {crop["instance_id"]: (sides[key], 1.0) for crop in crops}
+        instances[key] = {crop["instance_id"]: (sides[key], None) for crop in crops}
     mine = [
         {i: side for i, side in instances.get(key, {}).items() if i not in known.crops.get(key, ())} for key in keys
     ]

@@ -27,6 +27,7 @@ from pusa import storage
 from pusa.errors import UserError
 
 SIDES = ("left", "right", "front", "back", "up", "down", "unknown")
+FLANKS = SIDES[:2]
 
 INSTANCE = pa.struct(
     {

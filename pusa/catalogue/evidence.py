@@ -15,8 +15,9 @@ from collections.abc import Iterable, Sequence, Set
 
 import numpy as np
 
+from pusa.records import FLANKS
+
 Pair = tuple[int, int]  # of encounters, the smaller number first
-FLANKS = ("left", "right")
 NEAR = -4.0  # log odds from which on a pair is a reason to consider a change
 LEAST = 0.2  # by which odds have to be off to be moved
 SHIFTS = np.linspace(-3, 3, 121)  # by which they may be, of a standard normal distribution beforehand

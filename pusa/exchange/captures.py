@@ -21,9 +21,9 @@ from itertools import pairwise
 from pusa.errors import UserError
 from pusa.exchange.dataset import Dataset, Encounter
 from pusa.exchange.tables import csv_text, read_csv
+from pusa.records import FLANKS
 
 PERIODS = ("day", "week", "month", "year")
-FLANKS = ("left", "right")
 NOWHERE = "no deployment"  # the place of photos that lie in none
 
 

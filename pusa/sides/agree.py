@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-FLANKS = ("left", "right")
+from pusa.records import FLANKS
+
 FEW = 1 / 3  # of the flanks told; so many and fewer are mistakes
 
 

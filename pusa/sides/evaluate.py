@@ -8,8 +8,8 @@ import numpy as np
 
 from pusa import records
 from pusa.exchange import Given
-from pusa.records import Run
-from pusa.sides.agree import FLANKS, agreed
+from pusa.records import FLANKS, Run
+from pusa.sides.agree import agreed
 from pusa.sides.network import KINDS
 
 
