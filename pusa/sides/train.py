@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +45,17 @@ class SideTraining(StepConfig):
     weight_decay: float = 1e-2
 
 
-Example = tuple[np.ndarray, np.ndarray, int]  # grey (h, w) uint8, mask (h, w) bool, number of KINDS
+Labelled = tuple[np.ndarray, np.ndarray, str]  # grey (h, w) uint8, mask (h, w) bool, one of SIDES that is known
+Example = tuple[np.ndarray, np.ndarray, int]  # likewise, number of KINDS
 
 
-def read(file: Path, folder: Path) -> list[Example]:
+def read(file: Path, folder: Path) -> list[Labelled]:
     """The animals of a file whose side it says, longer side at most KEPT. Raises UserError where there are none, or a
     photo cannot be read."""
-    examples: list[Example] = []
+    examples: list[Labelled] = []
     paths = {normal_path(str(path.relative_to(folder))): path for path in folder.rglob("*") if path.is_file()}
     for name, given in exchange.read_instances(str(file), archive=str(folder)).items():
-        animals = [g for g in given if g.side in KINDS]
+        animals = [g for g in given if g.side != "unknown"]
         if not animals:
             continue
         if name not in paths:
@@ -71,7 +73,7 @@ def read(file: Path, folder: Path) -> list[Example]:
     return _some(examples, file)
 
 
-def read_found(run: Path, file: Path) -> list[Example]:
+def read_found(run: Path, file: Path) -> list[Labelled]:
     """Likewise the animals of a run whose side a file says, with the masks that the run has of them: a detector's lack
     flippers and noses, by which a person tells left from right."""
     opened, examples = Run(str(run)), []
@@ -81,23 +83,28 @@ def read_found(run: Path, file: Path) -> list[Example]:
         animals = truth.matches(batch, known)
         for instance in (i for row in records.instances(batch) for i in row if i["crop"] is not None):
             animal = animals.get(instance["instance_id"])
-            if animal is not None and animal.side in KINDS:
+            if animal is not None and animal.side != "unknown":
                 grey = cv2.cvtColor(photo_files.decode_jpeg(instance["crop"]), cv2.COLOR_RGB2GRAY)
                 examples.append(_example(grey, instance["crop_box"], instance["mask"], animal.side))
     return _some(examples, file)
 
 
-def _example(grey: np.ndarray, box: Sequence[int], mask: Rle | None, side: str) -> Example:
+def _example(grey: np.ndarray, box: Sequence[int], mask: Rle | None, side: str) -> Labelled:
     factor = min(1.0, KEPT / max(grey.shape))
     size = (max(1, round(grey.shape[1] * factor)), max(1, round(grey.shape[0] * factor)))
     inside = np.ones(size[::-1], bool) if mask is None else crop_mask(mask, box, size)
-    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA), inside, KINDS.index(side)
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA), inside, side
 
 
-def _some(examples: list[Example], file: Path) -> list[Example]:
+def _some(examples: list[Labelled], file: Path) -> list[Labelled]:
     if not examples:
         raise UserError(f"{file}: expected animals with a `side` ({', '.join(KINDS)}), found none.")
     return examples
+
+
+def numbered(examples: Iterable[Labelled]) -> list[Example]:
+    """Those that show one of KINDS."""
+    return [(grey, inside, KINDS.index(side)) for grey, inside, side in examples if side in KINDS]
 
 
 def augment(example: Example, rng: np.random.Generator) -> tuple[np.ndarray, int]:
@@ -175,14 +182,15 @@ class SideTask(Task[SideTraining]):
         self.network = SideNetwork(self.width)
         if config.start is not None:
             weights.load_into(self.network, stored)
-        self.examples = [e for file, folder in config.coco for e in read(file, folder)]
-        self.examples += [e for run, file in config.found for e in read_found(run, file)]
+        sources = [read(file, folder) for file, folder in config.coco]
+        sources += [read_found(run, file) for run, file in config.found]
+        self.examples = numbered(chain.from_iterable(sources))
         if not self.examples:
             raise UserError(
                 "There is nothing to learn from: give a file of instances with a `side` and its photos as `coco`, or "
                 "a run and such a file as `found`."
             )
-        self.held_out = [e for run, file in config.validation for e in read_found(run, file)]
+        self.held_out = numbered(e for run, file in config.validation for e in read_found(run, file))
         self.modules = nn.ModuleDict({"network": self.network})
         self.optimizer = torch.optim.AdamW(self.modules.parameters(), weight_decay=config.weight_decay)
 
