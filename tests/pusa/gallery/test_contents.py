@@ -4,9 +4,11 @@ import datetime as dt
 import shutil
 
 import made_gallery
+import pyarrow as pa
 import pytest
 from made_gallery import NOON
 
+from pusa import records
 from pusa.deployments import Deployment
 from pusa.exchange import Listed
 from pusa.exchange.dataset import Photo
@@ -14,6 +16,7 @@ from pusa.gallery import sources
 from pusa.gallery.contents import contents
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
+from pusa.records import ENCOUNTERS
 
 JUNE = {dt.date(2021, 6, d) for d in range(1, 31)}
 
@@ -49,6 +52,25 @@ def test_everything_with_the_run_or_without_it(tmp_path, run, kept, run_is_there
         "S": (False, False),
     }
     assert found.deployments["S"].days == {dt.date(2021, 6, 20), dt.date(2021, 6, 25)}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_flank_that_a_third_of_the_pictures_were_told_to_show_is_unknown(tmp_path, run, kept):
+    """Aino in three pictures: two were told to show the left flank, one the right one."""
+    table = run.read("photos")
+    nested = records.instances(table)
+    for instance in (i for row in nested for i in row):
+        instance["side_probability"] = 0.9
+    run.write("photos", records.with_instances(table, nested), "a")
+    rows = run.read("encounters").to_pylist()
+    rows[0]["instance_ids"] += ["north2-0#0"]
+    run.write(
+        "encounters", pa.Table.from_pylist([r for r in rows if r["encounter_id"] != "north/2#0"], ENCOUNTERS), "a"
+    )
+    found = contents(made_gallery.gallery(tmp_path / "g", run, kept=kept))
+    assert [i.side for i in found.instances if i.encounter_id == "north/1#0"] == ["left", "left", "unknown"]
+    (aino,) = [e for e in found.encounters if e.encounter_id == "north/1#0"]
+    assert aino.sides == {"left", "unknown"}  # so she counts for the left flank alone
 
 
 def test_a_run_that_went_before_it_was_kept_leaves_places_and_times(tmp_path, run):
