@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -21,6 +22,7 @@ from pusa.config import load_config
 from pusa.encounters import EncounterBuilder, EncounterConfig
 from pusa.errors import UserError
 from pusa.records import PHOTOS, Run
+from pusa.sides.find import SideConfig, SideFinder
 from pusa.stages import RESTS_ON, outdated
 
 BY_GAP = IndexConfig(photos_per_shard=2, sequences={"by": "gap", "gap": "10min"})
@@ -351,3 +353,20 @@ def test_time_by_what_it_cost_before(grown):
     work = type(work)("", whole=1800, part=7200, again=[], encounters="")
     assert time_of(work, ["B"], [{}, {"cost": cost}], 4, 0) == "about 0.5 h and 2 core hours, as before"
     assert time_of(work, ["B"], [{"cost": cost}], 4, 1).startswith("not known")  # on GPUs nothing was measured yet
+
+
+def test_photos_of_an_older_version_get_the_columns_that_they_lack(tmp_path):
+    """Their sides are the input's: they have no probability, and the network does not tell them anew."""
+    table = rows(seen("1", "s") | {"instances": [records.new_instance("1#0", side="left")]})
+    nested = table["instances"].combine_chunks()
+    kept = [field.name for field in nested.type.value_type if field.name != "side_probability"]
+    old = pa.StructArray.from_arrays([nested.values.field(name) for name in kept], names=kept)
+    run = Run(str(tmp_path))
+    where = run.file("photos", "0.parquet")
+    Path(where).parent.mkdir()
+    column = pa.ListArray.from_arrays(nested.offsets, old)
+    pq.write_table(table.set_column(table.column_names.index("instances"), "instances", column), where)
+    found = SideFinder(SideConfig())(Reuse(run.uri, ["sides"])(table.append_column(FILE, pa.array([where]))))
+    assert found.schema.equals(records.PHOTOS)
+    ((instance,),) = records.instances(found)
+    assert (instance["side"], instance["side_probability"]) == ("left", None)
