@@ -21,8 +21,8 @@ from pusa.sides.network import KINDS, SideNetwork, picture
 class SideConfig(Config):
     """Settings of the sides."""
 
-    # A file of `pusa train sides`; null: sides are those of the input, else unknown. Not starter/sides: untaught, it
-    # tells one flank in ten wrongly, and each of these may be one animal more in the count of a flank
+    # A file of `pusa train sides`; null: sides are those of the input, else unknown. Not starter/sides: untaught, one
+    # in seven of the flanks that it tells is wrong, and each of these may be one animal more in the count of a flank
     weights: str | None = None
     least: float = Field(default=0.8, ge=0, le=1)  # probability of a side that is told; below it is unknown
     device: str = "auto"
