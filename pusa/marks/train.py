@@ -62,7 +62,7 @@ class MarkTask(Task[MarkTraining]):
             weights.load_into(self.network, stored)
         sources = [places.read(Run(str(run)), archive, self.network) for run, archive in config.seen]
         sources += [
-            named.read(Run(str(run)), truth.instance_names(Run(str(run)), str(file)), self.network)
+            named.read(Run(str(run)), truth.instance_names(Run(str(run)), str(file)), self.network, config.start)
             for run, file in config.named
         ]
         if not sources:

@@ -7,6 +7,8 @@ import pytest
 
 from pusa import records
 from pusa.errors import UserError
+from pusa.gallery import geometry
+from pusa.gallery.geometry import GeometryConfig
 from pusa.marks import named
 from pusa.marks.named import Shown
 from pusa.marks.network import MarkNetwork
@@ -19,13 +21,15 @@ def turned(crop: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(crop, TURN, (320, 200), borderMode=cv2.BORDER_REFLECT)
 
 
-def shown(found: dict, upright: bool = False) -> Shown:
-    return named.shown("s", found, upright)
+def shown(found: dict, upright: bool = False, start: str | None = None) -> Shown:
+    return named.shown("s", found, upright, start)
 
 
-def test_pairs_lie_where_the_map_says(marks, instance):
+@pytest.mark.parametrize("start", [None, "starter/marks"])
+def test_pairs_lie_where_the_map_says(marks, instance, start):
     """Turned by 12 degrees and .9 times as large; the first crop stands for a part of its photo twice as large."""
-    first, second = shown(instance(marks(0), scale=2, corner=(50, 9))), shown(instance(turned(marks(0))))
+    first = shown(instance(marks(0), scale=2, corner=(50, 9)), start=start)
+    second = shown(instance(turned(marks(0))), start=start)
     i, j = named.same(first, second)
     assert len(i) > 60
     expected = first.marks[i, :2] @ TURN[:, :2].T + TURN[:, 2]
@@ -44,8 +48,17 @@ def test_upright_marks_are_paired_too(marks, instance):
     assert set(first.marks[i, 3]) == set(second.marks[j, 3]) == {0}
 
 
-def test_another_animal_gives_no_pair(marks, instance):
-    assert [len(k) for k in named.same(shown(instance(marks(0))), shown(instance(marks(1))))] == [0, 0]
+@pytest.mark.parametrize("start", [None, "starter/marks"])
+def test_another_animal_gives_no_pair(marks, instance, start):
+    first, second = (shown(instance(marks(number)), start=start) for number in (0, 1))
+    assert [len(k) for k in named.same(first, second)] == [0, 0]
+
+
+def test_a_map_of_too_few_inliers_is_none(marks, instance):
+    first, second = shown(instance(marks(0))), shown(instance(turned(marks(0))))
+    inliers = geometry.match(first.features, second.features, GeometryConfig()).inliers
+    assert [len(k) for k in named.same(first, second, inliers + 1)] == [0, 0]
+    assert len(named.same(first, second, inliers)[0]) > 60
 
 
 @pytest.fixture
