@@ -29,7 +29,7 @@ def main(folder: Path, out: Path, how: str) -> None:
     marks = out / "marks.safetensors"
     named = "--named", f"{odd / 'run'}:{odd / 'split.json'}", "--workers", 2
     pusa("train", "embedding", *named, "--out", network)
-    pusa("train", "marks", *named, "--out", marks)
+    pusa("train", "marks", *named, "--start", "starter/marks", "--out", marks)
     process(odd, odd / "run2", "--from", odd / "run", embedding=network, codebook="null")
     pusa("codebook", "fit", odd / "run2", "--out", codebook, "--dimensions", 64)
     process(even, even / "run", embedding=network, codebook=codebook)

@@ -201,16 +201,22 @@ def marks(
 ) -> None:
     """Train the network that describes key points: on synthetic archives, or on your own animals.
 
-    With --named and no --config starter/marks goes on learning, for 800 steps; for seals give --start starter/rings.
+    With --named and no --config the network that describes the run's key points goes on learning, for 800 steps. Names
+    may be those that `pusa catalogue build` guesses: RUN:CATALOGUE/individuals.csv.
     """
+    from pusa.gallery.verify import VerifyConfig
     from pusa.marks.train import OWN, MarkTraining, loop
+    from pusa.records import Run
 
     given = {
         "seen": [pair(text, "RUN:ARCHIVE, a run and the synthetic archive that it processed") for text in seen],
         "named": [pair(text, "RUN:FILE, a run and the names of its animals") for text in named],
         "validation": [pair(text, "RUN:ARCHIVE, a run and the archive that it processed") for text in validation],
     }
-    flags = OWN.model_dump(exclude_unset=True) if named and not config else {}
+    flags: dict[str, Any] = {}
+    if named and not config:
+        flags = OWN.model_dump(exclude_unset=True)
+        start = start or VerifyConfig.of_run(Run(str(given["named"][0][0])).manifest()).geometry.marks
     flags |= given | ({"start": start} if start else {})
     _train((MarkTraining, loop), config, out, workers, address, **flags, minutes=minutes, seed=seed)
 

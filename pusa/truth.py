@@ -99,8 +99,9 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
     """Individual by encounter_id from a CSV (columns encounter_id, individual), or from instances with an identity:
     COCO, MegaDetector's as Pusa writes them, wildlife-datasets, SealID, Camtrap DP.
 
-    In the second case an encounter takes the name of most of its instances, matched by mask. Raises UserError where the
-    CSV names an encounter that the run does not have, or gives one two names.
+    A CSV of several runs has a column run (`pusa catalogue build` writes it): where this run is in it, its rows alone
+    count. In the second case an encounter takes the name of most of its instances, matched by mask. Raises UserError
+    where the CSV names an encounter that the run does not have, or gives one two names.
     """
     if exchange.kind_of(file) != "csv":
         return encounter_identities(
@@ -108,7 +109,8 @@ def encounter_names(run: Run, file: str) -> dict[str, str]:
         )
     known = set(run.read("encounters", ["encounter_id"])["encounter_id"].to_pylist())
     names: dict[str, str] = {}
-    for line, row in read_csv(file, ["encounter_id", "individual"]):
+    rows = list(read_csv(file, ["encounter_id", "individual"]))
+    for line, row in [each for each in rows if each[1].get("run") == run.key] or rows:
         if row["encounter_id"] not in known:
             raise UserError(f"{file}, line {line}: the run {run.uri} has no encounter {row['encounter_id']!r}.")
         name = row["individual"]

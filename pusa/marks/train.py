@@ -42,7 +42,7 @@ class MarkTraining(StepConfig):
     weight_decay: float = 1e-4
 
 
-# The starter, taught one's own animals.
+# A network, taught one's own animals.
 OWN = MarkTraining(start="starter/marks", steps=800, epoch_steps=200, batch=512, learning_rate=1e-3)
 
 

@@ -1,9 +1,10 @@
-"""`pusa train embedding` and `sides`: which settings follow from the options."""
+"""`pusa train embedding`, `marks` and `sides`: which settings follow from the options."""
 
 import pytest
 from typer.testing import CliRunner
 
 from commands import train
+from pusa.records import Run
 
 CASES = [
     # options, then settings that are expected and settings that are not given
@@ -24,6 +25,27 @@ def test_settings_of_the_patch_network(options, expected, absent, monkeypatch):
     assert {key: seen[key] for key in expected} == expected
     assert not absent & seen.keys()
     assert [(run.name, file.name) for run, file in seen["named"]] == [("run", "names.csv")] * ("--named" in options)
+
+
+STARTS = [
+    # key points in the run's settings, further options, and the weights that go on learning
+    ({"marks": "starter/rings"}, [], "starter/rings"),
+    ({"marks": "mine.safetensors"}, [], "mine.safetensors"),
+    (None, [], "starter/rings"),  # of an older version: the default
+    ({"marks": None}, [], "starter/marks"),  # RootSIFT cannot learn
+    ({"marks": "starter/rings"}, ["--start", "starter/marks"], "starter/marks"),
+]
+
+
+@pytest.mark.parametrize(("keypoints", "options", "start"), STARTS)
+def test_the_network_of_the_run_goes_on_learning(keypoints, options, start, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(train, "_train", lambda *args, **flags: seen.update(flags))
+    Run(str(tmp_path / "run")).write_manifest({"config": {"keypoints": keypoints} if keypoints else {}})
+    options = ["--named", f"{tmp_path / 'run'}:names.csv", *options, "--out", "w.safetensors"]
+    result = CliRunner().invoke(train.app, ["marks", *options])
+    assert result.exit_code == 0, result.output
+    assert (seen["start"], seen["steps"]) == (start, 800)
 
 
 def test_sides_are_learnt_from_files_and_runs(monkeypatch):

@@ -117,6 +117,18 @@ def test_an_encounter_with_two_names(tmp_path):
         encounter_names(made, str(tmp_path / "n.csv"))
 
 
+def test_names_of_several_runs(tmp_path):
+    """The same places and days in two runs: an encounter_id may be in both."""
+    made = made_gallery.run(tmp_path / "run")
+    (tmp_path / "n.csv").write_text(
+        f"run,encounter_id,individual\nelsewhere,north/1#0,Bo\nelsewhere,far/9#0,Cid\n{made.key},north/1#0,Aino\n"
+    )
+    assert encounter_names(made, str(tmp_path / "n.csv")) == {"north/1#0": "Aino"}
+    # Processed into another folder, as with `pusa process --from`: no row has this run, and all count.
+    (tmp_path / "n.csv").write_text("run,encounter_id,individual\nelsewhere,north/1#0,Aino\n")
+    assert encounter_names(made, str(tmp_path / "n.csv")) == {"north/1#0": "Aino"}
+
+
 def test_a_digest_changes_with_tables_and_pictures(tmp_path):
     (tmp_path / "a.csv").write_text("x\n1\n")
     (tmp_path / "sub").mkdir()
