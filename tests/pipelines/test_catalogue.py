@@ -24,6 +24,7 @@ from pusa.fisher.mixture import Mixture
 from pusa.gallery.journal import Decision
 from pusa.gallery.store import Gallery
 from pusa.records import Run
+from pusa.truth import encounter_names
 
 LENGTH = 32
 NEAREST = ProposeConfig(verification=None)
@@ -248,6 +249,8 @@ def test_the_commands(gallery, run, tmp_path):
         rows = {row["encounter_id"]: row for row in csv.DictReader(f)}
     assert rows["1#0"]["individual"] == rows["2#0"]["individual"] != rows["6#0"]["individual"]
     assert rows["1#0"]["encounters"] == "3"
+    guessed = encounter_names(run, str(out / "individuals.csv"))  # for `pusa train marks --named`
+    assert guessed.keys() == {"1#0", "2#0", "3#0", "1#1", "4#0", "5#0"}
     assert "one_animal: 7#0 and 8#0" in invoke(app, "look", uri, "7#0", "8#0", "--same", "--by", "Mia")
     with pytest.raises(UserError, match="Expected one of --same"):
         invoke(app, "look", uri, "7#0", "8#0")
