@@ -24,8 +24,8 @@ from pusa.gallery.search import Comparison, Vectors
 from pusa.gallery.snapshot import Snapshot
 from pusa.gallery.store import Gallery
 from pusa.gallery.verify import Verifier, VerifyConfig
+from pusa.listing import normal_path
 from pusa.pattern import evaluate as pattern_lines
-from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.segmentation import masks
 from pusa.sides.evaluate import of_run as side_figures

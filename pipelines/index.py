@@ -22,7 +22,8 @@ from pusa.config import Config
 from pusa.deployments import Deployment, deployment_of, deployments_table, read_deployments
 from pusa.errors import PhotoError, UserError
 from pusa.exchange import Listed
-from pusa.photos import Header, Listing, PhotoFile, list_photos, normal_path, read_header
+from pusa.listing import Listing, PhotoFile, list_photos, normal_path
+from pusa.photos import Header, read_header
 from pusa.records import PHOTOS, Run, photo_id
 from pusa.sequences import SequenceConfig, Taken, in_order, sequence_ids
 

@@ -13,7 +13,7 @@ from pipelines.basis import basis_of, known_photos, unchanged
 from pipelines.index import index
 from pipelines.process import ProcessConfig
 from pipelines.reuse import reusable
-from pusa.photos import list_photos
+from pusa.listing import list_photos
 from pusa.records import Run
 from pusa.stages import RESTS_ON, outdated
 

@@ -20,7 +20,7 @@ from pusa.gallery import search, verify
 from pusa.gallery.crops import features
 from pusa.gallery.geometry import SIFT, Features, GeometryConfig, unit
 from pusa.gallery.verify import Verifier, VerifyConfig
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.records import Run
 from pusa.reid import Group, Instances, Method, Result
 

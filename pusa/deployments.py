@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from pusa.errors import UserError
 from pusa.exchange.tables import read_csv
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.records import DEPLOYMENTS
 from pusa.sequences import parse_duration
 

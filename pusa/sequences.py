@@ -17,7 +17,7 @@ from pydantic import field_validator, model_validator
 from pusa.config import Config
 from pusa.errors import UserError
 from pusa.exchange.tables import named, read_csv
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 
 UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 # Folders that cameras make themselves (DCF standard: DCIM/100CANON); the next one after 999 photos is the same place.

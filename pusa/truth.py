@@ -17,7 +17,7 @@ from pusa import exchange, records
 from pusa.errors import UserError
 from pusa.exchange import Given
 from pusa.exchange.tables import read_csv
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.records import Run
 from pusa.segmentation import masks
 

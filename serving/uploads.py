@@ -19,7 +19,7 @@ from typing import IO
 
 from fastapi import UploadFile
 
-from pusa.photos import EXTENSIONS, NOT_PHOTOS
+from pusa.listing import EXTENSIONS, NOT_PHOTOS
 from serving.problems import Problem
 from serving.settings import Limits
 

@@ -14,7 +14,7 @@ from pusa.errors import UserError
 from pusa.exchange import coco, megadetector
 from pusa.exchange.given import Given, Listed
 from pusa.exchange.tables import header, named
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 
 __all__ = ["Given", "Listed", "check_instances", "digest", "kind_of", "read_instances", "read_photos"]
 

@@ -19,7 +19,7 @@ from pusa.exchange import given
 from pusa.exchange.camtrap_dp import PACKAGE, parse, paths, tags_of
 from pusa.exchange.given import Given, Listed
 from pusa.exchange.table_schema import Row
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.records import SIDES
 
 Read = tuple[dict[str, list[Given]], dict[str, Listed], list[Deployment]]

@@ -12,7 +12,7 @@ from pusa.errors import UserError
 from pusa.exchange import given, segmentations
 from pusa.exchange.dataset import Dataset, Instance
 from pusa.exchange.given import NOT_ANIMALS, Given
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.segmentation import masks
 
 

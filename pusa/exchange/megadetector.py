@@ -12,7 +12,7 @@ from pusa.errors import UserError
 from pusa.exchange import given, segmentations
 from pusa.exchange.dataset import Dataset, Instance
 from pusa.exchange.given import NOT_ANIMALS, Given
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 
 CATEGORIES = {"1": "animal", "2": "person", "3": "vehicle"}  # where the file does not name its own
 THRESHOLD = 0.2  # where neither the user nor the file says more; typical of MegaDetector 5

@@ -17,7 +17,7 @@ from pusa import storage
 from pusa.errors import UserError
 from pusa.exchange.given import Given, identity
 from pusa.exchange.tables import named, read_csv
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 
 ANNOTATION = "annotation.csv"
 INNER = "full images"

@@ -19,7 +19,7 @@ from pusa.exchange import given, segmentations
 from pusa.exchange.dataset import Dataset, Instance
 from pusa.exchange.given import Given, Listed
 from pusa.exchange.tables import csv_text, read_csv
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.records import SIDES
 
 REQUIRED = ("image_id", "identity", "path")

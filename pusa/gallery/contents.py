@@ -16,7 +16,7 @@ from pusa.exchange.tables import named
 from pusa.gallery import sources
 from pusa.gallery.journal import Decision, Key
 from pusa.gallery.store import Gallery
-from pusa.photos import normal_path
+from pusa.listing import normal_path
 from pusa.records import DEPLOYMENTS
 
 ENCOUNTER = ["run", "encounter_id", "sequence_id", "place", "taken_from", "taken_to", "side"]

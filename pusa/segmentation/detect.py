@@ -19,6 +19,7 @@ import pyarrow as pa
 from pusa import exchange, photos, records, storage
 from pusa.config import Config, set_threads
 from pusa.errors import PhotoError, UserError
+from pusa.listing import normal_path
 from pusa.segmentation import masks
 from pusa.segmentation.engine import open_segmenter
 from pusa.segmentation.segmenter import SegmentationConfig
@@ -122,7 +123,7 @@ class PhotoDetector:
         assert self.given is not None
         height, width = rgb.shape[:2]
         result = []
-        for given in self.given.get(photos.normal_path(path), []):
+        for given in self.given.get(normal_path(path), []):
             try:
                 given = given.with_mask(height, width)
             except UserError as e:

@@ -18,8 +18,8 @@ from torch.utils.data import Dataset
 from pusa import exchange, records, truth, weights
 from pusa import photos as photo_files
 from pusa.errors import PhotoError, UserError
+from pusa.listing import normal_path
 from pusa.pattern.data import photometric
-from pusa.photos import normal_path
 from pusa.records import Run
 from pusa.segmentation.detect import crop_box_of
 from pusa.segmentation.masks import Rle, crop_mask

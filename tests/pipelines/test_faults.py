@@ -17,7 +17,8 @@ from pipelines.cluster import _told as told
 from pipelines.guard import guarded
 from pusa import records, storage
 from pusa.errors import PhotoError, UserError
-from pusa.photos import list_photos, read_header
+from pusa.listing import list_photos
+from pusa.photos import read_header
 from pusa.records import PHOTOS, Run
 from pusa.segmentation.detect import PhotoDetector
 

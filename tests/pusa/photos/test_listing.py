@@ -5,7 +5,7 @@ import os
 import pytest
 from made_photos import LOCAL
 
-from pusa import photos
+from pusa import listing, photos
 from pusa.errors import PhotoError, UserError
 
 
@@ -17,7 +17,7 @@ def archive_of(tmp_path, *paths):
 
 
 def listed(archive):
-    return [f.path for f in photos.list_photos(archive).files]
+    return [f.path for f in listing.list_photos(archive).files]
 
 
 def test_listing(tmp_path):
@@ -25,10 +25,10 @@ def test_listing(tmp_path):
     others = ["a/clip.mov", "notes.txt", "a/second.MOV", "README"]
     hidden = ["._Z.JPG", ".hidden/1.jpg", "a/.DS_Store", "a/@eaDir/1.jpg/SYNOPHOTO.jpg", "__MACOSX/a/1.jpg"]
     archive = archive_of(tmp_path, *wanted, *others, *hidden)
-    listing = photos.list_photos(archive)
-    assert [f.path for f in listing.files] == sorted(wanted)
-    assert listing.other == {"mov": 2, "txt": 1, "": 1}
-    first = listing.files[0]
+    found = listing.list_photos(archive)
+    assert [f.path for f in found.files] == sorted(wanted)
+    assert found.other == {"mov": 2, "txt": 1, "": 1}
+    first = found.files[0]
     assert (first.size, first.mtime_ns) == (5, os.stat(tmp_path / "Z.JPG").st_mtime_ns)
 
 
@@ -62,26 +62,26 @@ def test_a_folder_without_permission_is_told(tmp_path, monkeypatch):
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    listing = photos.list_photos(archive)
-    assert [f.path for f in listing.files] == ["a/1.jpg"]
-    assert listing.unreadable == ["secret"]
+    found = listing.list_photos(archive)
+    assert [f.path for f in found.files] == ["a/1.jpg"]
+    assert found.unreadable == ["secret"]
 
 
 def test_other_file_systems_list_the_same(tmp_path):
     archive = archive_of(tmp_path, "b/2.JPG", "a.png", ".hid/3.jpg", "b/._2.JPG", "x.txt")
-    remote = list(photos._walk_remote(LOCAL, archive))
-    local = [*photos._walk_local(archive, photos.Listing([]))]
+    remote = list(listing._walk_remote(LOCAL, archive))
+    local = [*listing._walk_local(archive, listing.Listing([]))]
     assert sorted(remote, key=lambda f: f.path) == sorted(local, key=lambda f: f.path)
 
 
 def test_no_such_archive(tmp_path):
     with pytest.raises(UserError, match="There is no folder"):
-        photos.list_photos(str(tmp_path / "none"))
+        listing.list_photos(str(tmp_path / "none"))
     archive_of(tmp_path, "a.jpg")
     with pytest.raises(UserError, match="is a file"):
-        photos.list_photos(str(tmp_path / "a.jpg"))
+        listing.list_photos(str(tmp_path / "a.jpg"))
     with pytest.raises(UserError, match="expected a folder"):
-        photos.list_photos("ftp5://x/y")
+        listing.list_photos("ftp5://x/y")
 
 
 @pytest.mark.parametrize(("written", "expected"), [
@@ -92,4 +92,4 @@ def test_no_such_archive(tmp_path):
     ("a/b/", "a/b"),
 ])  # fmt: skip
 def test_normal_path(written, expected):
-    assert photos.normal_path(written) == expected
+    assert listing.normal_path(written) == expected

@@ -9,7 +9,7 @@ import pytest
 from made_photos import LOCAL
 from PIL import Image
 
-from pusa import photos
+from pusa import listing, photos
 from pusa.errors import PhotoError
 
 TAKEN = dt.datetime(2021, 5, 1, 12, 34, 56)
@@ -76,7 +76,7 @@ def test_heic(tmp_path):
 def test_without_the_extra_the_reason_says_what_to_install(tmp_path, monkeypatch, module, name, content, message):
     monkeypatch.setitem(sys.modules, module, None)  # an import of it fails
     (tmp_path / name).write_bytes(content)
-    assert [f.path for f in photos.list_photos(str(tmp_path)).files] == [name]
+    assert [f.path for f in listing.list_photos(str(tmp_path)).files] == [name]
     with pytest.raises(PhotoError, match=message):
         photos.read_header(LOCAL, str(tmp_path / name))
     with pytest.raises(PhotoError, match=message):
