@@ -35,12 +35,16 @@ def _train(
 ) -> None:
     """Runs one training in Ray Train; the folder OUT.run beside the weights keeps its checkpoints."""
     from pipelines import cluster
+    from pusa import weights
     from pusa.config import load_config
     from training.trainer import fit
 
     model, loop = training
     overrides = {key: value for key, value in flags.items() if value is not None and value != []}
     settings = load_config(model, config, overrides | {"out": str(out.resolve())})
+    if (start := getattr(settings, "start", None)) and start not in ("imagenet", "scratch"):
+        weights.find(start)  # an error here is one line
+        settings = settings.model_copy(update={"start": weights.absolute(start)})  # workers have a folder of their own
     with cluster.connect(address, log_to_driver=True):
         _, gpus = cluster.resources()
         fit(loop, settings, out.with_suffix(".run"), gpus, workers)

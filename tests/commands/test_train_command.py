@@ -1,10 +1,15 @@
 """`pusa train embedding`, `marks` and `sides`: which settings follow from the options."""
 
+import contextlib
+
 import pytest
 from typer.testing import CliRunner
 
 from commands import train
+from pipelines import cluster
+from pusa.errors import UserError
 from pusa.records import Run
+from training import trainer
 
 CASES = [
     # options, then settings that are expected and settings that are not given
@@ -46,6 +51,29 @@ def test_the_network_of_the_run_goes_on_learning(keypoints, options, start, tmp_
     result = CliRunner().invoke(train.app, ["marks", *options])
     assert result.exit_code == 0, result.output
     assert (seen["start"], seen["steps"]) == (start, 800)
+
+
+@pytest.mark.parametrize(
+    ("start", "expected"), [("mine.safetensors", "{here}/mine.safetensors"), ("starter/age", "starter/age")]
+)
+@pytest.mark.parametrize("way", ["option", "file"])
+def test_weights_to_go_on_from_are_found_from_any_folder(start, expected, way, tmp_path, monkeypatch):
+    """Workers of Ray Train run in a folder of their own."""
+    seen = []
+    monkeypatch.setattr(cluster, "connect", lambda *args, **options: contextlib.nullcontext())
+    monkeypatch.setattr(cluster, "resources", lambda: (1, 0))
+    monkeypatch.setattr(trainer, "fit", lambda loop, settings, *rest: seen.append(settings))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").touch()
+    (tmp_path / "age.yaml").write_text(f"start: {start}")
+    options = ["--start", start] if way == "option" else ["--config", "age.yaml"]
+    result = CliRunner().invoke(train.app, ["age", "--run", "run", "--out", "w.safetensors", *options])
+    assert result.exit_code == 0, result.output
+    assert seen[0].start == expected.format(here=tmp_path)
+    (tmp_path / "age.yaml").write_text("start: lost.safetensors")
+    result = CliRunner().invoke(train.app, ["age", "--run", "run", "--out", "w.safetensors", "--config", "age.yaml"])
+    assert isinstance(result.exception, UserError)
+    assert "no weights file lost.safetensors" in str(result.exception)
 
 
 def test_sides_are_learnt_from_files_and_runs(monkeypatch):
