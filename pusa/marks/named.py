@@ -24,7 +24,7 @@ from pusa.marks.places import MarkPairs, marks_of, mutual, paired
 from pusa.records import Run
 
 # Inliers of a map, at least. Two different animals have 15 in one pair of a hundred; upright marks know where on a body
-# they lie, and have 30 in one of twenty: there the name has to be right, and the bound only keeps out what shows nothing.
+# they lie, and have 30 in one of twenty: there the name has to be right; this keeps out what shows nothing.
 INLIERS, UPRIGHT_INLIERS = 15, 25
 NEAR = 0.02  # longer sides of the crop between a place and a key point, at most
 
