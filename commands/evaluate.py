@@ -182,6 +182,7 @@ def catalogue(
     config: Annotated[Path | None, typer.Option(help="YAML with settings of the review.")] = None,
     questions: Annotated[int | None, typer.Option(help="Ask at most so many.")] = None,
     pairs: Annotated[Path | None, typer.Option(help="File that keeps the pairs compared (.parquet).")] = None,
+    sides: Annotated[bool, typer.Option("--sides", help="Sides are known, as the file of --truth says them.")] = False,
 ) -> None:
     """A catalogue from nothing with a simulated reviewer, beside plain thresholding and reviewing by similarity."""
     from rich.console import Console
@@ -197,7 +198,7 @@ def catalogue(
 
     used = Calibrations.load(calibration) if calibration else Calibrations.starter()
     propose = ProposeConfig() if verify else ProposeConfig(verification=None)
-    known, rows = evaluate(Gallery.open(gallery), used, propose, load_config(ReviewConfig, config), truth,
+    known, rows = evaluate(Gallery.open(gallery), used, propose, load_config(ReviewConfig, config), truth, sides=sides,
                            most=questions, kept=pairs, watch=lambda items: track(items, "comparing"))  # fmt: skip
     n = len(known.keys)
     table = Table("method", "wrong answers", "questions", "of encounters", "clusters", "animals", "error")

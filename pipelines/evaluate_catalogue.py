@@ -63,23 +63,27 @@ def evaluate(
     most: int | None = None,
     draws: int = 5,
     kept: Path | None = None,
+    sides: bool = False,
     watch: Watch = iter,
 ) -> tuple[Encounters, list[Row]]:
     """Makes the catalogue of a gallery whose encounters have their true names, as if they had none.
 
-    `truth_file`: the reviewer cannot say whether a left and a right flank are one animal's; else he knows. `most`:
-    questions at most. Raises UserError where no encounter has a name.
+    `truth_file`: the reviewer cannot say whether a left and a right flank are one animal's; else he knows. `sides`:
+    those are known as that file has them, in place of what the run says. `most`: questions at most. Raises UserError
+    where no encounter has a name.
     """
     known = catalogue.named(catalogue.encounters(gallery))
     if not known.keys:
         raise UserError(f"No encounter of {gallery.uri} has a name: enroll them with their true ones.")
-    sides = true_sides(known, truth_file) if truth_file else None
-    seen = Seen(shown(known.seen), shown(sides)) if sides else None
+    true = true_sides(known, truth_file) if truth_file else None
     pairs = catalogue.proposals(gallery, known, propose, kept, watch)
     calibration = calibrations.verified if propose.verification else calibrations.distances
     weights = calibration.weights(pairs.signs)
     individual, n = [str(name) for name in known.names], len(known.keys)
     unnamed = replace(known, names=[None] * n, known=journal.Catalogue())
+    if true and sides:
+        unnamed = replace(unnamed, sides=true, seen=true)
+    seen = Seen(shown(unnamed.seen), shown(true)) if true else None
 
     def ours(reviewer: Reviewer, questions: int | None) -> list[int]:
         asking = review.begin(unnamed, pairs, calibration, config)
@@ -89,7 +93,7 @@ def evaluate(
     def row(method: str, error: float, labels: Callable[[Reviewer], list[int]]) -> Row:
         found = []
         for seed in range(draws if error else 1):
-            reviewer = Reviewer(individual, error, flanks(sides) if sides else None, seed)
+            reviewer = Reviewer(individual, error, flanks(true) if true else None, seed)
             found.append(simulate.figures(individual, labels(reviewer), reviewer.asked, seen))
         return Row(method, error, found)
 

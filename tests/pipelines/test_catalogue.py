@@ -18,6 +18,7 @@ from pusa import records
 from pusa.catalogue.calibration import Calibrations, PairCalibration
 from pusa.catalogue.pairs import ProposeConfig
 from pusa.catalogue.review import ReviewConfig
+from pusa.catalogue.simulate import Figures
 from pusa.errors import UserError
 from pusa.fisher.codebook import Codebook
 from pusa.fisher.mixture import Mixture
@@ -273,6 +274,22 @@ def test_the_table(tmp_path, run, monkeypatch):
     told = invoke(evaluate_app, "catalogue", uri, "--no-verify", "--calibration", str(tmp_path / "pairs.json"))
     assert "10 encounters of 6 individuals" in told
     assert "most informative pair first" in told
+
+
+def test_sides_as_the_truth_says_them_keep_flanks_apart(tmp_path, run, monkeypatch):
+    """A's second picture is of its right flank: where that is known it stays alone, and by flank all is as it is."""
+    sides = [{"left"} if e != "2#0" else {"right"} for e in sorted(ROWS)]
+    monkeypatch.setattr("pipelines.evaluate_catalogue.true_sides", lambda found, file: sides)
+    gallery, settings = enrolled(tmp_path, run, names=True), ReviewConfig()
+
+    def of(sides: bool) -> Figures:
+        _, rows = evaluate(gallery, CALIBRATIONS, NEAREST, settings, "truth.json", (), sides=sides)
+        return rows[1].draws[0]
+
+    unknown, known = of(sides=False), of(sides=True)
+    assert (unknown.clusters, known.clusters) == (6, 7)
+    assert np.isnan([unknown.left_error, unknown.right_error]).all()  # the run knows no side
+    assert known.right_error == 0  # A's flank
 
 
 def test_pairs_of_several_galleries_count(tmp_path, run, monkeypatch):
