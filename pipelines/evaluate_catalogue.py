@@ -70,8 +70,10 @@ def evaluate(
 
     `truth_file`: the reviewer cannot say whether a left and a right flank are one animal's; else he knows. `sides`:
     those are known as that file has them, in place of what the run says. `most`: questions at most. Raises UserError
-    where no encounter has a name.
+    where no encounter has a name, or there is no file to take sides from.
     """
+    if sides and not truth_file:
+        raise UserError("--sides takes the sides from the file of --truth. Give one, or leave --sides out.")
     known = catalogue.named(catalogue.encounters(gallery))
     if not known.keys:
         raise UserError(f"No encounter of {gallery.uri} has a name: enroll them with their true ones.")
@@ -81,7 +83,7 @@ def evaluate(
     weights = calibration.weights(pairs.signs)
     individual, n = [str(name) for name in known.names], len(known.keys)
     unnamed = replace(known, names=[None] * n, known=journal.Catalogue())
-    if true and sides:
+    if true is not None and sides:
         unnamed = replace(unnamed, sides=true, seen=true)
     seen = Seen(shown(unnamed.seen), shown(true)) if true else None
 

@@ -290,6 +290,8 @@ def test_sides_as_the_truth_says_them_keep_flanks_apart(tmp_path, run, monkeypat
     assert (unknown.clusters, known.clusters) == (6, 7)
     assert np.isnan([unknown.left_error, unknown.right_error]).all()  # the run knows no side
     assert known.right_error == 0  # A's flank
+    with pytest.raises(UserError, match="from the file of --truth"):
+        evaluate(gallery, CALIBRATIONS, NEAREST, settings, sides=True)
 
 
 def test_pairs_of_several_galleries_count(tmp_path, run, monkeypatch):
