@@ -78,7 +78,7 @@ def main(folder: str, n: int = 100_000) -> None:
     step(f"{len(found.at):,} pairs")
     calibration = Calibrations.starter().distances
     weights = calibration.weights(found.signs)
-    share = frequency(weights)
+    share = frequency(weights, n * (n - 1) // 2)
     clusters = Clusters(Evidence(n, found.at, weights + math.log(share / (1 - share))))
     clusters.agglomerate()
     step("clusters")

@@ -100,7 +100,7 @@ def evaluate(
         return Row(method, error, found)
 
     # Where pairs of one animal are so frequent, weights of this size and more mean that one is probable.
-    share = frequency(weights)
+    share = frequency(weights, n * (n - 1) // 2)
     threshold = math.log((1 - share) / share)
     rows = [
         row("pairs of p > 1/2 joined", 0.0, lambda _: simulate.by_threshold(n, pairs, weights, threshold)),

@@ -27,7 +27,7 @@ def begin(found: Encounters, pairs: Pairs, calibration: PairCalibration, config:
     """The review of a catalogue, with all that people have said about its encounters so far."""
     n = len(found.keys)
     weights = calibration.weights(pairs.signs)
-    share = frequency(weights)
+    share = frequency(weights, max(1, n * (n - 1) // 2))
     evidence = Evidence(n, pairs.at, weights + math.log(share / (1 - share)),
                         flanks(found.sides), found.apart(), found.names)  # fmt: skip
     named: dict[str, list[int]] = {}

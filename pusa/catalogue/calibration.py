@@ -82,12 +82,11 @@ class Calibrations(Fitted):
     distances: PairCalibration
 
 
-def frequency(weights: np.ndarray, start: float = 0.01, steps: int = 200) -> float:
-    """Share of the pairs that were compared, (P,) of these `weights`, that show one animal: the prior of largest
-    likelihood (EM, Saerens 2002); next to none if there are none. Among all pairs fewer do, since the nearest are
-    compared."""
+def frequency(weights: np.ndarray, total: int, start: float = 0.01, steps: int = 200) -> float:
+    """Share of all `total` pairs that show one animal, by the pairs that were compared, (P,) of that `weights`: the
+    prior of largest likelihood (EM, Saerens 2002)."""
     share, ratio = start, np.exp(np.minimum(weights, 50))
     for _ in range(steps):
-        share = float((share * ratio / (share * ratio + 1 - share)).sum()) / max(len(ratio), 1)
+        share = float((share * ratio / (share * ratio + 1 - share)).sum()) / total
         share = min(max(share, 1e-9), 1 - 1e-9)
     return share
