@@ -35,9 +35,10 @@ class ProposeConfig(Config):
 class Pairs:
     """P pairs of encounters, `at` (P, 2) int32, the smaller number first, sorted; and their SIGNS (P, 3) float32.
 
-    Of the two directions in which a pair is compared the larger sign counts. `prominence`: logarithm of (1 + votes) /
-    (1 + mean votes of the encounters compared); `inliers`: log(1 + matching points), both 0 where nothing was verified;
-    `nearness`: log(1 + z), where the similarity lies z standard deviations above the mean of all.
+    Of the two directions in which a pair is compared the larger sign counts. `prominence`: logarithm of (1 + score),
+    less its mean over the encounters compared (the logarithm of their mean would be the best one's alone); `inliers`:
+    log(1 + matching points), both 0 where nothing was verified; `nearness`: log(1 + z), where the similarity lies z
+    standard deviations above the mean of all.
     """
 
     at: np.ndarray
@@ -114,8 +115,8 @@ def propose(
             mine = places[i][places[i] >= 0]
             compared[mine] = True
             found = verifier(crops[i], compared)
-            score = found.score[mine]
-            signs[i, : len(mine), 0] = np.log1p(score) - np.log1p(score.mean() if len(score) else 0)
+            score = np.log1p(found.score[mine])
+            signs[i, : len(mine), 0] = score - (score.mean() if len(score) else 0)
             signs[i, : len(mine), 1] = np.log1p(found.inliers[mine])
     there = places >= 0
     first = np.repeat(np.arange(len(vectors)), places.shape[1])[there.ravel()]

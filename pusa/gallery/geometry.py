@@ -67,11 +67,18 @@ class Features:
 
 @dataclass(frozen=True)
 class Match:
-    """Pairs of points (m, 2) and (m, 2) of two crops that one affine map (2, 3) carries over; none: empty, identity."""
+    """Pairs of points (m, 2) and (m, 2) of two crops that one affine map (2, 3) carries over; none: empty, identity.
+
+    `places` (m,): which points of the first crop these are, and `similarity` (m,): cosines of their descriptors.
+    `pairs`: how many points were each other's nearest, m at least.
+    """
 
     first: np.ndarray
     second: np.ndarray
     map: np.ndarray
+    places: np.ndarray
+    similarity: np.ndarray
+    pairs: int
 
     @property
     def inliers(self) -> int:
@@ -88,7 +95,8 @@ class Match:
         return self.second[nearest] + way @ self.map[:, :2].T, np.linalg.norm(way, axis=1)
 
 
-NO_MATCH = Match(np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32), np.eye(2, 3))
+NOWHERE = np.zeros((0, 2), np.float32)
+NO_MATCH = Match(NOWHERE, NOWHERE, np.eye(2, 3), np.zeros(0, int), np.zeros(0, np.float32), 0)
 
 
 def unit(descriptors: np.ndarray) -> np.ndarray:
@@ -172,8 +180,8 @@ def match(first: Features, second: Features, config: GeometryConfig, kind: Kind 
         return NO_MATCH
     # In torch, as the search for neighbours before: NumPy's threads and torch's would wait for one another.
     similarity = torch.from_numpy(unit(mine.descriptors)) @ torch.from_numpy(unit(theirs.descriptors)).T
-    there, back = similarity.argmax(dim=1).numpy(), similarity.argmax(dim=0).numpy()
-    pairs = np.flatnonzero(back[there] == np.arange(len(there)))
+    nearest, there = (found.numpy() for found in similarity.max(dim=1))
+    pairs = np.flatnonzero(similarity.amax(dim=0).numpy()[there] == nearest)
     a, b = mine.at[pairs], theirs.at[there[pairs]]
     if len(a) < 4:
         return NO_MATCH
@@ -186,7 +194,7 @@ def match(first: Features, second: Features, config: GeometryConfig, kind: Kind 
     if np.linalg.det(found[:, :2]) <= 0 or stretch[0] > config.stretch or stretch[1] < 1 / config.stretch:
         return NO_MATCH
     kept = inside[:, 0] > 0
-    return Match(a[kept], b[kept], found)
+    return Match(a[kept], b[kept], found, pairs[kept], nearest[pairs[kept]], len(pairs))
 
 
 def draw(first: Features, second: Features, found: Match) -> np.ndarray:

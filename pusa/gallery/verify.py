@@ -2,16 +2,19 @@
 
 Each point of the query (key points of the grey crop and patches of the pattern alike) votes for the crops in which its
 nearest neighbours lie, the more the nearer they are than a point of the background (local naive Bayes nearest
-neighbour, McCann 2012; HotSpotter, Crall 2013). The crops with most votes are held against the query's geometry: the
-inliers of one map are what another animal rarely has. What the two kinds of points say is multiplied.
+neighbour, McCann 2012; HotSpotter, Crall 2013). Of every encounter the pairs of crops that are most alike are held
+against each other's geometry: points that one map carries over count by how near they are, and that there are more of
+them than chance gives is what another animal rarely has. What the two kinds of points say is multiplied.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,8 +25,8 @@ from pusa.config import Config, has_bfloat16
 from pusa.gallery import geometry
 from pusa.gallery.geometry import KINDS, Features, GeometryConfig, Kind, Match
 
-BLOCK = 4096  # descriptors of a gallery compared at once: with all of a query's it stays in the cache
 SPARE = 4  # neighbours more than wanted that are kept until all are compared again
+ALIKE = 0.4  # cosine from which on points that are each other's nearest make a pair of crops alike
 
 CACHE = 2**30  # bytes of crops that are kept; 1 MB an encounter
 
@@ -40,8 +43,12 @@ class VerifyConfig(Config):
     patch_weight: float = Field(default=0.25, ge=0)
     crops: int = Field(default=8, gt=0)  # of an encounter that are compared, evenly spread
     neighbours: int = Field(default=3, gt=0)  # that a point votes for; the next one is the background
-    maps: int = Field(default=20, ge=0)  # crops for which a crop of the query seeks a map, those with most votes
-    chance: int = Field(default=10, ge=0)  # inliers that two different animals have by chance, and that say nothing
+    maps: int = Field(default=3, ge=0)  # pairs of crops of an encounter for which a map is sought, those most alike
+    # Inliers of two different animals, by chance: so many, and a share of the points that are each other's nearest
+    chance: float = Field(default=5, gt=0)
+    chance_share: float = Field(default=0.12, ge=0)
+    map_weight: float = Field(default=0.08, ge=0)  # of what inliers beyond chance say
+    unmapped: float = Field(default=0.2, ge=0)  # weight of votes that no map bears out, for those that one does
     shortlist: int = Field(default=100, gt=0)  # individuals, the nearest by Fisher vector, that are verified
     encounters: int = Field(default=200, gt=0)  # of these, at most, the nearest
     seconds: float | None = Field(default=None, ge=0)  # of a query, after which no more maps are sought; null = no end
@@ -54,9 +61,9 @@ class VerifyConfig(Config):
 
 @dataclass(frozen=True)
 class Evidence:
-    """For E encounters: `score` (E,), 0 where there is no vote, and `inliers` (E,) int, 0 where there is no map. Of one
-    kind of points the score is that of the best pair of crops, votes x (1 + inliers beyond chance), and the
-    inliers are those of the best map, all of them."""
+    """For E encounters: `score` (E,), 0 where there is no vote, and `inliers` (E,) int, of the best map, 0 where there
+    is none. Of one kind of points the score is that of the votes, most of which the maps have to bear out, times what
+    the inliers of the best map say (see Voting)."""
 
     score: np.ndarray
     inliers: np.ndarray
@@ -158,6 +165,36 @@ class Prepared:
         return cls(list(crops), made, size + sum(len(f.picture) for f in crops))
 
 
+def gain(similarity: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """By how much nearer than the background points are: squared distances of vectors of length 1."""
+    return np.maximum(2 * (similarity - background), 0)
+
+
+def likeness(similarity: torch.Tensor, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """How alike the crops of a query and those of an encounter are (crops, crops), by the similarities (m, n) of their
+    points: the sum over points that are each other's nearest in the two of what these are above ALIKE. The crops begin
+    and end at `mine` and `theirs`."""
+    result = np.zeros((len(mine) - 1, len(theirs) - 1), np.float32)
+    parts = [(x, slice(a, b)) for x, (a, b) in enumerate(pairwise(mine.tolist())) if a < b]
+    back = [similarity[rows].amax(dim=0) for _, rows in parts]
+    for y, (c, d) in enumerate(pairwise(theirs.tolist())):
+        nearest, there = similarity[:, c:d].max(dim=1)
+        above = (nearest - ALIKE).clamp_(min=0)
+        for (x, rows), most in zip(parts, back, strict=True):
+            result[x, y] = above[rows][most[there[rows] + c] == nearest[rows]].sum()
+    return result
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the points of a query say before a map is sought: `votes` and how `alike` crops are (crops of the query,
+    crops), and the similarity of each point of its crops to the `background`."""
+
+    votes: np.ndarray
+    alike: np.ndarray
+    background: list[np.ndarray]
+
+
 class Voting:
     """The points of one kind of some encounters."""
 
@@ -168,65 +205,92 @@ class Voting:
         self.crops = [f for d in some for f in d.crops]
         self.encounter = np.repeat(np.arange(len(encounters)), [len(d.crops) for d in encounters])
         self.owner = np.repeat(np.arange(len(self.crops)), [n for d in some for n in d.each])
+        self.each = [d.each for d in some]
         self.parts = [d.descriptors for d in some]
         self.starts = np.cumsum([0, *(len(p) for p in self.parts)])
         self.coarse = torch.cat([d.coarse for d in some]) if some else torch.zeros(0, 0)
 
     def __call__(self, query: Sequence[Features], deadline: float | None = None) -> Evidence:
         """Evidence for each encounter from the crops of a query. No map is sought after the `deadline`, a time of
-        `time.monotonic`."""
-        found = Evidence(np.zeros(self.count), np.zeros(self.count, int))
-        votes = self.votes(query)
-        inliers = np.zeros(votes.shape, int)
-        wanted = [(i, k) for i, row in enumerate(votes) for k in np.argsort(-row, kind="stable")[: self.config.maps]]
-        for i, k in sorted(wanted, key=lambda pair: -votes[pair]):
-            if votes[i, k] <= 0 or (deadline is not None and time.monotonic() > deadline):
+        `time.monotonic`.
+
+        The score of an encounter: gains of the inliers of its maps, and `unmapped` times the votes of the crop that has
+        most, times e to the power of `map_weight` x `surprise` of its best map.
+        """
+        seen = self.seen(query)
+        gains, inliers, surprise = np.zeros(self.count), np.zeros(self.count, int), np.zeros(self.count)
+        np.maximum.at(gains, self.encounter, self.config.unmapped * seen.votes.max(axis=0, initial=0))
+        for i, k in self.worth_a_map(seen.alike):
+            if deadline is not None and time.monotonic() > deadline:
                 break
-            inliers[i, k] = geometry.match(query[i], self.crops[k], self.config.geometry, self.kind).inliers
-        weight = 1 + np.maximum(inliers - self.config.chance, 0)
-        for i in range(len(query)):
-            np.maximum.at(found.score, self.encounter, votes[i] * weight[i])
-            np.maximum.at(found.inliers, self.encounter, inliers[i])
-        return found
+            match, e = geometry.match(query[i], self.crops[k], self.config.geometry, self.kind), self.encounter[k]
+            gains[e] += gain(match.similarity, seen.background[i][match.places]).sum()
+            inliers[e] = max(inliers[e], match.inliers)
+            surprise[e] = max(surprise[e], self.surprise(match))
+        return Evidence(gains * np.exp(np.minimum(self.config.map_weight * surprise, 300)), inliers)
+
+    def surprise(self, match: Match) -> float:
+        """How much likelier than by chance the inliers k of a map are: k log(k / expected), 0 where there are fewer;
+        a likelihood ratio of Poisson's distribution but for its smaller term."""
+        k, expected = match.inliers, self.config.chance + self.config.chance_share * match.pairs
+        return k * math.log(k / expected) if k > expected else 0.0
+
+    def worth_a_map(self, alike: np.ndarray) -> list[tuple[int, int]]:
+        """The pairs (crop of the query, crop) for which a map is sought, those most alike (crops of the query, crops)
+        first: of each encounter as many as `maps`, and none that is not alike at all."""
+        chosen: list[tuple[int, int]] = []
+        taken = np.zeros(self.count, int)
+        order = np.argsort(-alike, axis=None, kind="stable")
+        for i, k in zip(*np.unravel_index(order[: (alike > 0).sum()], alike.shape), strict=True):
+            if taken[self.encounter[k]] < self.config.maps:
+                taken[self.encounter[k]] += 1
+                chosen.append((int(i), int(k)))
+        return chosen
 
     def votes(self, query: Sequence[Features]) -> np.ndarray:
         """Votes (crops of the query, crops) of the points of each crop of a query."""
-        result = np.zeros((len(query), len(self.crops)))
+        return self.seen(query).votes
+
+    def seen(self, query: Sequence[Features]) -> Seen:
+        """What all points of a query say before a map is sought."""
+        votes = np.zeros((len(query), len(self.crops)))
         neighbours = min(self.config.neighbours, len(self.owner) - 1)
         mine = [crop.points(self.kind).descriptors for crop in query]
-        sizes = [len(d) for d in mine]
-        if neighbours < 1 or not sum(sizes):
-            return result
+        starts = np.cumsum([0, *(len(d) for d in mine)])
+        if neighbours < 1 or not starts[-1]:
+            return Seen(votes, votes, [])
         descriptors = np.concatenate([geometry.unit(d) for d in mine if len(d)])
-        similarity, place = self._nearest(descriptors, neighbours + 1)
-        # Squared distances of vectors of length 1; the last one is the background's.
-        gain = 2 * (similarity[:, :-1] - similarity[:, -1:])
-        begin = 0
-        for votes, size in zip(result, sizes, strict=True):
-            part = slice(begin, begin + size)
-            np.add.at(votes, self.owner[place[part, :-1]], gain[part])
-            begin += size
-        return result
+        similarity, place, alike = self._nearest(descriptors, neighbours + 1, starts)
+        gains, background = gain(similarity[:, :-1], similarity[:, -1:]), similarity[:, -1]
+        for row, (begin, end) in zip(votes, pairwise(starts), strict=True):
+            np.add.at(row, self.owner[place[begin:end, :-1]], gains[begin:end])
+        return Seen(votes, alike, np.split(background, starts[1:-1]))
 
     @torch.inference_mode()
-    def _nearest(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Similarities and places (m, k) of the k descriptors nearest to each of (m, d), nearest first.
+    def _nearest(self, queries: np.ndarray, k: int, mine: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Similarities and places (m, k) of the k descriptors nearest to each of (m, d), nearest first; and how alike
+        the crops are (crops of the query, crops): see `likeness`. The query's crops begin and end at `mine`.
 
-        Block by block, since all similarities would be too many to keep, and coarsely; a few more than k are kept, and
-        compared again in full precision.
+        Encounter by encounter, since all similarities would be too many to keep, and coarsely; a few more than k are
+        kept, and compared again in full precision.
         """
         x = torch.from_numpy(queries).to(self.coarse.dtype)
-        best = torch.zeros(len(x), 0)
-        place = torch.zeros(len(x), 0, dtype=torch.long)
-        for start in range(0, len(self.coarse), BLOCK):
-            block = self.coarse[start : start + BLOCK]
-            similarity, found = (x @ block.T).topk(min(k + SPARE, len(block)), dim=1)
-            best, place = torch.cat([best, similarity.float()], 1), torch.cat([place, found + start], 1)
-            best, order = best.topk(min(k + SPARE, best.shape[1]), dim=1)
-            place = place.gather(1, order)
+        best = torch.full((len(x), k + SPARE), -torch.inf)
+        place = torch.zeros(best.shape, dtype=torch.long)
+        alike = []
+        for start, each in zip(self.starts[:-1], self.each, strict=True):
+            theirs = np.cumsum([0, *each])
+            similarity = (x @ self.coarse[start : start + theirs[-1]].T).float()
+            alike.append(likeness(similarity, mine, theirs))
+            # Few rows after the first encounters: to find the largest is a tenth of the work of ordering some.
+            nearer = torch.nonzero(similarity.amax(dim=1) > best[:, -1])[:, 0]
+            near, found = similarity[nearer].topk(min(k + SPARE, similarity.shape[1]), dim=1)
+            best[nearer], order = torch.cat([best[nearer], near], 1).topk(k + SPARE, dim=1)
+            place[nearer] = torch.cat([place[nearer], found + start], 1).gather(1, order)
         kept = geometry.unit(self._descriptors(place.numpy().ravel())).reshape(*place.shape, -1)
-        exact, order = torch.from_numpy(np.einsum("md,mkd->mk", queries, kept)).topk(k, dim=1)
-        return exact.numpy(), place.gather(1, order).numpy()
+        exact = torch.from_numpy(np.einsum("md,mkd->mk", queries, kept)).masked_fill_(best.isinf(), -torch.inf)
+        exact, order = exact.topk(k, dim=1)
+        return exact.numpy(), place.gather(1, order).numpy(), np.concatenate(alike, axis=1)
 
     def _descriptors(self, places: np.ndarray) -> np.ndarray:
         """Descriptors at `places` (n,): joined, all of them would be copied for each query."""

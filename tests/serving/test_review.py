@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from pusa.gallery.geometry import Features, Match
+from pusa.gallery.geometry import NO_MATCH, Features
 from pusa.gallery.journal import Catalogue
 from pusa.photos import decode_jpeg, encode_jpeg
 from serving.album import matched
@@ -97,7 +98,9 @@ def test_a_match_is_turned_onto_the_query():
     # From px of the first photo to px of the second: (x, y) of the crop goes to 2 (64 - y, x).
     there = np.array([[0.0, -2.0, 2 * 64 + 2 * 200], [2.0, 0.0, -2 * 100]])
     at = np.array([[108.0, 208.0], [150.0, 250.0], [120.0, 260.0]])
-    found = matched(Pair(first, second, Match(at, at @ there[:, :2].T + there[:, 2], there)))
+    found = matched(
+        Pair(first, second, replace(NO_MATCH, first=at, second=at @ there[:, :2].T + there[:, 2], map=there))
+    )
     assert (found.width, found.height) == (64, 64)
     for x, y, u, v in found.lines:
         assert (x, y) == pytest.approx((u, v), abs=0.2)

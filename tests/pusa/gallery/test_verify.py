@@ -1,11 +1,14 @@
 """Verification: votes and inliers go to the encounters that earn them."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from pusa.gallery import verify
-from pusa.gallery.geometry import NO_MARKS, Features, GeometryConfig, Points, features
+from pusa.gallery import geometry, verify
+from pusa.gallery.geometry import NO_MARKS, NO_MATCH, Features, GeometryConfig, Points, features
 from pusa.gallery.verify import Descriptors, Evidence, Verifier, VerifyConfig, Voting, spread
 
 CONFIG = GeometryConfig(side=320)
@@ -62,9 +65,11 @@ def test_score_by_hand():
         d[0, :2] = round(200 * cosine**2), round(200 * (1 - cosine**2))
         return Features(Points(np.zeros((1, 2), np.float32), d), 1.0)
 
-    found = Verifier([[crop(0.6)], [crop(0.8)]], VerifyConfig(neighbours=1))([crop(1.0)], np.ones(2, bool))
-    # The nearest gets 2 (0.8 - 0.6) votes, the next is the background; one point makes no map.
-    np.testing.assert_allclose(found.score, [0, 0.4], atol=1e-6)
+    found = Verifier([[crop(0.6)], [crop(0.8)]], VerifyConfig(neighbours=1, unmapped=0.5))(
+        [crop(1.0)], np.ones(2, bool)
+    )
+    # The nearest gets 2 (0.8 - 0.6) votes, the next is the background; one point makes no map, so half of them count.
+    np.testing.assert_allclose(found.score, [0, 0.2], atol=1e-6)
     assert found.inliers.tolist() == [0, 0]
 
 
@@ -78,10 +83,10 @@ def test_both_kinds_of_points_by_hand():
         return Features(Points(at, d), 1.0, patches=Points(at, 3 * x))  # a vector's length says nothing
 
     gallery = [[crop(0.8, 0.6)], [crop(0.6, 0.8)], [crop(0.0, 0.0)]]
-    found = Verifier(gallery, VerifyConfig(neighbours=2))([crop(1.0, 1.0)], np.ones(3, bool))
+    found = Verifier(gallery, VerifyConfig(neighbours=2, unmapped=1))([crop(1.0, 1.0)], np.ones(3, bool))
     # The background is the third's, at 0: 2 x 0.8 and 2 x 0.6 votes; 2.6 x 2.2^0.25 - 1 and 2.2 x 2.6^0.25 - 1.
     np.testing.assert_allclose(found.score, [2.1665, 1.7936, 0], atol=5e-3)
-    patches = Verifier(gallery, VerifyConfig(neighbours=2, kinds=("patches",), patch_weight=1))
+    patches = Verifier(gallery, VerifyConfig(neighbours=2, unmapped=1, kinds=("patches",), patch_weight=1))
     found = patches([crop(1.0, 1.0)], np.ones(3, bool))
     np.testing.assert_allclose(found.score, [1.2, 1.6, 0], atol=5e-3)
 
@@ -101,21 +106,58 @@ def test_patches_alone_are_evidence(animals):
 
 
 @pytest.mark.parametrize("tries", [0, 1, 3, 1000])
-def test_a_time_budget_leaves_out_the_maps_of_those_with_fewest_votes(animals, monkeypatch, tries):
-    """A clock that ticks once a look: after so many maps the time is up. Votes count all the same."""
+def test_a_time_budget_leaves_out_the_maps_of_those_least_alike(animals, monkeypatch, tries):
+    """A clock that ticks once a look: after so many maps the time is up. Votes count all the same; a map adds what its
+    inliers are nearer than the background, and multiplies by how many they are."""
     gallery, query = animals
     clock = iter(range(10_000))
     monkeypatch.setattr(verify.time, "monotonic", lambda: next(clock))
     limited = SETTINGS.model_copy(update={"seconds": tries, "kinds": ("marks",)})
-    encounters = [Descriptors.of([crop], "marks") for crop in gallery]
-    votes = Voting("marks", encounters, limited).votes([query])[0]
+    voting = Voting("marks", [Descriptors.of([crop], "marks") for crop in gallery], limited)
+    seen = voting.seen([query])
     sought = []
-    match = verify.geometry.match
-    monkeypatch.setattr(verify.geometry, "match", lambda a, b, *rest: sought.append(b) or match(a, b, *rest))
+    match = geometry.match
+    monkeypatch.setattr(geometry, "match", lambda a, b, *rest: sought.append(b) or match(a, b, *rest))
     found = Verifier([[crop] for crop in gallery], limited)([query], np.ones(4, bool))
-    expected = np.argsort(-votes, kind="stable")[:tries]
-    assert [id(crop) for crop in sought] == [id(gallery[i]) for i in expected if votes[i] > 0]
-    np.testing.assert_allclose(found.score, votes * (1 + np.maximum(found.inliers - limited.chance, 0)), rtol=1e-6)
+    chosen = [int(i) for i in np.argsort(-seen.alike[0], kind="stable")[:tries] if seen.alike[0, i] > 0]
+    assert [id(crop) for crop in sought] == [id(gallery[i]) for i in chosen]
+    expected = 0.2 * seen.votes[0]
+    for i in chosen:
+        mapped = match(query, gallery[i], CONFIG)
+        gains = np.maximum(2 * (mapped.similarity - seen.background[0][mapped.places]), 0)
+        expected[i] = (expected[i] + gains.sum()) * np.exp(0.08 * voting.surprise(mapped))
+    np.testing.assert_allclose(found.score, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("inliers", "pairs", "expected"),
+    [
+        (0, 0, 0.0),  # no map
+        (17, 100, 0.0),  # 5 + 0.12 x 100: as many as by chance
+        (12, 100, 0.0),  # fewer say nothing against
+        (34, 100, 34 * np.log(2)),  # twice as many
+        (34, 242, 0.0),  # as many of more pairs
+    ],
+)
+def test_surprise_by_hand(inliers, pairs, expected):
+    match = replace(NO_MATCH, first=np.zeros((inliers, 2)), pairs=pairs)
+    assert Voting("marks", [], SETTINGS).surprise(match) == pytest.approx(expected)
+
+
+def test_likeness_by_hand():
+    """A query of two crops with two points and one, against two crops with one point and two."""
+    similarity = torch.tensor([[0.9, 0.5, 0.3],   # nearest in both crops; of the second to its first point only
+                               [0.6, 0.2, 0.7],   # of the first crop's point not the nearest; of the second's last
+                               [0.8, 0.1, 0.3]])  # of the second crop nearest, but too far  # fmt: skip
+    found = verify.likeness(similarity, np.array([0, 2, 3]), np.array([0, 1, 3]))
+    np.testing.assert_allclose(found, [[0.5, 0.1 + 0.3], [0.4, 0.0]], atol=1e-6)
+
+
+def test_maps_are_sought_for_the_pairs_of_crops_most_alike_of_each_encounter():
+    voting = Voting("marks", [], VerifyConfig(maps=2))
+    voting.count, voting.encounter = 2, np.array([0, 0, 0, 1])
+    alike = np.array([[3.0, 5.0, 0.0, 0.0], [4.0, 1.0, 2.0, 0.5]])
+    assert voting.worth_a_map(alike) == [(0, 1), (1, 0), (1, 3)]  # 5 and 4 of the first, all there is of the second
 
 
 @pytest.mark.parametrize(("n", "limit", "expected"), [(3, 8, [0, 1, 2]), (6, 3, [0, 2, 4]), (5, 2, [0, 2]), (0, 2, [])])
@@ -123,15 +165,21 @@ def test_spread(n, limit, expected):
     assert spread(range(n), limit) == expected
 
 
-def test_blocks_change_nothing(animals, monkeypatch):
+def test_votes_are_for_the_nearest_points_of_all_encounters(animals):
+    """As one comparison of everything has it: each encounter by itself, some of them without a point."""
     gallery, query = animals
-    verifier = Verifier([[crop] for crop in gallery], SETTINGS)
-    whole = verifier([query, gallery[0]], np.ones(4, bool))
-    monkeypatch.setattr(verify, "BLOCK", 37)
-    parts = verifier([query, gallery[0]], np.ones(4, bool))
+    encounters = [[gallery[0], gallery[1]], [], [gallery[2]], [EMPTY], [gallery[3]]]
+    found = Voting("marks", [Descriptors.of(e, "marks") for e in encounters], SETTINGS).votes([EMPTY, query])
+    rows = [geometry.unit(f.marks.descriptors) for f in (query, *gallery)]
+    similarity = rows[0] @ np.concatenate(rows[1:]).T
+    owner = np.repeat(np.arange(4), [len(r) for r in rows[1:]])
+    expected = np.zeros(4)
+    for row in similarity:
+        *nearest, background = np.argsort(-row, kind="stable")[:4]
+        np.add.at(expected, owner[nearest], 2 * (row[nearest] - row[background]))
+    assert not found[0].any()
     # Neighbours are sought in bfloat16 where the processor has it: one in thousands may be missed.
-    np.testing.assert_allclose(parts.score, whole.score, rtol=1e-3)
-    np.testing.assert_array_equal(parts.inliers, whole.inliers)
+    np.testing.assert_allclose(found[1], expected, rtol=1e-3)
 
 
 def test_the_pair_with_most_inliers(animals):
