@@ -6,10 +6,9 @@ A choice among the I individuals of the gallery and "new" (conditional logit, Mc
 
 and the probabilities are their softmax, so that they add up to 1 and more individuals make chance likelier. Signs
 compare an individual with the query's other ones, since votes and distances depend on who else is in the gallery:
-`lead` is the square of the logarithm of (1 + its score) / (1 + their mean score), 0 where its score is less than
-theirs; `nearness` is log(1 + z), where the distance lies z standard deviations below the mean of theirs. The square,
-since a hundred times the evidence of the others says more than twice what ten times says. Fitted on encounters whose
-animal is known, each asked twice: with its individual in the gallery, and without it.
+`lead` is the logarithm of (1 + its score) / (1 + their mean score), 0 where its score is less than theirs; `nearness`
+is log(1 + z), where the distance lies z standard deviations below the mean of theirs. Fitted on encounters whose animal
+is known, each asked twice: with its individual in the gallery, and without it.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ def signs(found: Comparison) -> np.ndarray:
     none = np.zeros(d.shape)
     score = none if found.score is None else np.where(compared, found.score, 0)
     ahead = np.log1p(score) - np.log1p((score.sum(axis=1, keepdims=True) - score) / others)
-    lead = np.maximum(ahead, 0) ** 2
+    lead = np.maximum(ahead, 0)
     inliers = none if found.inliers is None else found.inliers
     return np.where(compared[..., None], np.stack([lead, np.log1p(inliers), nearness], -1), 0)
 
