@@ -227,6 +227,7 @@ class Voting:
             gains[e] += gain(match.similarity, seen.background[i][match.places]).sum()
             inliers[e] = max(inliers[e], match.inliers)
             surprise[e] = max(surprise[e], self.surprise(match))
+        # Thousands of key points of one photo twice would be more than a float holds, and infinite odds are none.
         return Evidence(gains * np.exp(np.minimum(self.config.map_weight * surprise, 300)), inliers)
 
     def surprise(self, match: Match) -> float:
@@ -247,12 +248,8 @@ class Voting:
                 chosen.append((int(i), int(k)))
         return chosen
 
-    def votes(self, query: Sequence[Features]) -> np.ndarray:
-        """Votes (crops of the query, crops) of the points of each crop of a query."""
-        return self.seen(query).votes
-
     def seen(self, query: Sequence[Features]) -> Seen:
-        """What all points of a query say before a map is sought."""
+        """What the points of a query say; votes are of the points of each of its crops, for crops."""
         votes = np.zeros((len(query), len(self.crops)))
         neighbours = min(self.config.neighbours, len(self.owner) - 1)
         mine = [crop.points(self.kind).descriptors for crop in query]

@@ -169,7 +169,7 @@ def test_votes_are_for_the_nearest_points_of_all_encounters(animals):
     """As one comparison of everything has it: each encounter by itself, some of them without a point."""
     gallery, query = animals
     encounters = [[gallery[0], gallery[1]], [], [gallery[2]], [EMPTY], [gallery[3]]]
-    found = Voting("marks", [Descriptors.of(e, "marks") for e in encounters], SETTINGS).votes([EMPTY, query])
+    found = Voting("marks", [Descriptors.of(e, "marks") for e in encounters], SETTINGS).seen([EMPTY, query]).votes
     rows = [geometry.unit(f.marks.descriptors) for f in (query, *gallery)]
     similarity = rows[0] @ np.concatenate(rows[1:]).T
     owner = np.repeat(np.arange(4), [len(r) for r in rows[1:]])
